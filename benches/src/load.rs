@@ -1,0 +1,279 @@
+//! Devices that only push: transactions are encoded and compressed beforehand, and nothing is stored here, so that
+//! it is the server that is measured.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use farshore_api::envelope;
+use farshore_api::grant::parse_grant;
+use farshore_sync_core::hlc::Hlc;
+use farshore_sync_core::ids::RowId;
+use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
+use farshore_sync_core::schema::Schema;
+use farshore_sync_core::value::Value;
+use farshore_sync_core::wire::limits::PUSH_TARGET_BYTES;
+use farshore_sync_core::wire::{
+    ClientFrame, Frame as _, Hello, PROTOCOL_VERSION, Push, SUBPROTOCOL, ServerFrame, scopes_hash,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::device::{PATIENCE, now_ms};
+use crate::flights::{COLLECTION, Flight, SCHEMA};
+use crate::legs::progress;
+use crate::outcome::{Failure, Outcome, ensure};
+use crate::server::Server;
+
+/// Rows of one transaction.
+pub const ROWS_PER_TRANSACTION: usize = 100;
+/// Pushes that a device has under way, each of some 256 KiB.
+const PUSHES_IN_FLIGHT: usize = 4;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Everything that one device will push.
+#[derive(Debug)]
+pub struct Load {
+    url: String,
+    token: String,
+    hello: Vec<u8>,
+    pushes: Vec<Sealed>,
+    rows: usize,
+}
+
+/// One push, ready to be sent.
+#[derive(Debug)]
+struct Sealed {
+    message: Vec<u8>,
+    last_number: u64,
+}
+
+/// What a device pushes where.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub server: &'a Server,
+    pub tenant: &'a str,
+    pub schema: &'a Schema,
+    /// The scope of everything that is pushed, with its right.
+    pub grant: &'a str,
+}
+
+impl Load {
+    /// Makes a device known to the server and prepares what it will push.
+    pub fn prepare(target: Target<'_>, ids: &[RowId], flights: &[Flight]) -> Outcome<Self> {
+        let grants = [parse_grant(target.grant)?];
+        let hello = ClientFrame::Hello(Hello {
+            protocol: PROTOCOL_VERSION,
+            schema_version: target.schema.version,
+            epoch: 0,
+            scopes_hash: scopes_hash(&grants),
+            cursor: 0,
+            positions: Vec::new(),
+            settled: 0,
+            next_number: 1,
+            transactions: Vec::new(),
+        });
+        Ok(Self {
+            url: format!("ws://{}{}", target.server.address(), farshore_api::SYNC_PATH),
+            token: target.server.token(target.tenant, target.grant)?,
+            hello: envelope::seal(&hello.to_bytes()),
+            pushes: pushes(&transactions(target.schema, ids, flights)?),
+            rows: flights.len(),
+        })
+    }
+
+    /// Connects, waits for the others, pushes everything and waits until all of it is acknowledged.
+    async fn push(
+        self: Arc<Self>,
+        start: Arc<Barrier>,
+        acknowledged: impl Fn(u64),
+    ) -> Outcome<Pushed> {
+        let mut connection = Connection::open(&self).await?;
+        start.wait().await;
+        let started = Instant::now();
+        let mut sent = 0;
+        let mut answered = 0;
+        for (at, push) in self.pushes.iter().enumerate() {
+            let oldest =
+                at.checked_sub(PUSHES_IN_FLIGHT).map_or(0, |at| self.pushes[at].last_number);
+            while answered < oldest {
+                answered = connection.next_answer(answered).await?;
+                acknowledged(answered);
+            }
+            connection.socket.send(Message::binary(push.message.clone())).await?;
+            sent = push.last_number;
+        }
+        while answered < sent {
+            answered = connection.next_answer(answered).await?;
+            acknowledged(answered);
+        }
+        Ok(Pushed { started, ended: Instant::now() })
+    }
+}
+
+/// When a device began to push and when everything was acknowledged.
+struct Pushed {
+    started: Instant,
+    ended: Instant,
+}
+
+struct Connection {
+    socket: Socket,
+}
+
+impl Connection {
+    async fn open(load: &Load) -> Outcome<Self> {
+        let request = ClientRequestBuilder::new(load.url.parse()?)
+            .with_sub_protocol(SUBPROTOCOL)
+            .with_header("Authorization", format!("Bearer {}", load.token));
+        let (mut socket, _) = connect_async(request).await?;
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_nodelay(true)?;
+        }
+        socket.send(Message::binary(load.hello.clone())).await?;
+        let mut connection = Self { socket };
+        match connection.next_frame().await? {
+            ServerFrame::Welcome(welcome) if welcome.grants.is_none() => Ok(connection),
+            other => Err(format!("the server answered {} to Hello", other.kind()).into()),
+        }
+    }
+
+    /// The number up to which everything is acknowledged, after the next answers.
+    async fn next_answer(&mut self, mut answered: u64) -> Outcome<u64> {
+        loop {
+            match self.next_frame().await? {
+                ServerFrame::Outcomes(outcomes) => {
+                    for outcome in outcomes {
+                        ensure(outcome.refused.is_none(), || {
+                            format!("refused: {:?}", outcome.refused)
+                        })?;
+                        answered = answered.max(outcome.number);
+                    }
+                    return Ok(answered);
+                }
+                ServerFrame::Ping(number) => {
+                    let pong = envelope::seal(&ClientFrame::Pong(number).to_bytes());
+                    self.socket.send(Message::binary(pong)).await?;
+                }
+                ServerFrame::Fault(fault) => return Err(fault.into()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn next_frame(&mut self) -> Outcome<ServerFrame> {
+        loop {
+            match timeout(PATIENCE, self.socket.next()).await? {
+                Some(Ok(Message::Binary(message))) => {
+                    return Ok(ServerFrame::from_bytes(&envelope::open(&message)?)?);
+                }
+                Some(Ok(Message::Close(reason))) => {
+                    return Err(format!("the server closed: {reason:?}").into());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err("the server is gone".into()),
+            }
+        }
+    }
+}
+
+/// Pushes everything at once and gives the acknowledged rows a second, from the first push to the last answer.
+pub fn push_all(loads: Vec<Load>) -> Outcome<f64> {
+    let rows: usize = loads.iter().map(|load| load.rows).sum();
+    let took = push_concurrently(loads, |_| {})?;
+    Ok(rows as f64 / took.as_secs_f64())
+}
+
+/// Puts rows on the server before a bench begins.
+pub fn seed(server: &Server, tenant: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
+    let schema = Schema::parse(SCHEMA)?;
+    let target = Target { server, tenant, schema: &schema, grant: "tenant:rw" };
+    let load = Load::prepare(target, ids, flights)?;
+    let bar = progress(&format!("seeding {} rows", flights.len()), flights.len());
+    let shown = bar.clone();
+    push_concurrently(vec![load], move |answered| {
+        shown.set_position(answered * ROWS_PER_TRANSACTION as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn push_concurrently(
+    loads: Vec<Load>,
+    acknowledged: impl Fn(u64) + Clone + Send + Sync + 'static,
+) -> Outcome<Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let start = Arc::new(Barrier::new(loads.len()));
+        let pushing: Vec<_> = loads
+            .into_iter()
+            .map(|load| tokio::spawn(Arc::new(load).push(Arc::clone(&start), acknowledged.clone())))
+            .collect();
+        let mut all: Option<(Instant, Instant)> = None;
+        for device in pushing {
+            let Pushed { started, ended } = device.await??;
+            all =
+                Some(all.map_or((started, ended), |(first, last)| {
+                    (first.min(started), last.max(ended))
+                }));
+        }
+        let (first, last) = all.ok_or_else(|| Failure::from("nobody pushed"))?;
+        Ok(last - first)
+    })
+}
+
+/// Transactions of 100 inserts, encoded, with the number of each.
+fn transactions(schema: &Schema, ids: &[RowId], flights: &[Flight]) -> Outcome<Vec<Vec<u8>>> {
+    let collection = schema.collection_named(COLLECTION).ok_or("no flights")?;
+    let mut stamp = Hlc::from_wall_ms(now_ms());
+    let mut encoded = Vec::new();
+    let batches = ids.chunks(ROWS_PER_TRANSACTION).zip(flights.chunks(ROWS_PER_TRANSACTION));
+    for (number, (ids, flights)) in (1..).zip(batches) {
+        let insert = |(id, flight): (&RowId, &Flight)| {
+            let cell = |(name, value): &(&'static str, Value)| {
+                let column = collection.column_named(name).ok_or("no such column")?;
+                Ok((column.column_id(), value.clone()))
+            };
+            let cells = Cells::new(flight.iter().map(cell).collect::<Outcome<_>>()?);
+            Ok(Mutation {
+                collection: collection.collection_id(),
+                row: *id,
+                op: Op::Insert { cells },
+            })
+        };
+        let mutations = ids.iter().zip(flights).map(insert).collect::<Outcome<_>>()?;
+        stamp = stamp.next();
+        encoded.push(Transaction { number, stamp, mutations }.encode());
+    }
+    Ok(encoded)
+}
+
+/// Transactions in pushes of the size that the SDK makes. Each says what was answered when it may be sent.
+fn pushes(transactions: &[Vec<u8>]) -> Vec<Sealed> {
+    let mut pushes: Vec<Sealed> = Vec::new();
+    let mut rest = transactions;
+    let mut number = 0;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |transaction: &&Vec<u8>| {
+            bytes += transaction.len();
+            bytes <= PUSH_TARGET_BYTES
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at(count);
+        rest = after;
+        number += count as u64;
+        let settled =
+            pushes.len().checked_sub(PUSHES_IN_FLIGHT).map_or(0, |at| pushes[at].last_number);
+        let transactions = batch.iter().map(|transaction| transaction.clone().into()).collect();
+        let frame = ClientFrame::Push(Push { settled, transactions });
+        pushes.push(Sealed { message: envelope::seal(&frame.to_bytes()), last_number: number });
+    }
+    pushes
+}

@@ -1,0 +1,113 @@
+//! Measurements against peers that run in the same run.
+//!
+//! Each row of the result is one figure, with the same figure of a peer where there is one. Legs that are compared
+//! run in turns (ABAB), so that both meet the same machine. Encryption and durability are on in every leg: SQLCipher
+//! with `synchronous=FULL` on devices, server and peers, unless a row says otherwise. The server is a process of its own.
+//!
+//! - [`local_write`], [`initial_sync`], [`durable_push`], [`visible_latency`], [`idle_reconnect`]: one file a row.
+//! - [`plan`]: which benches there are, and what they run with.
+//! - [`legs`]: legs in turns, medians and ranges.
+//! - [`report`]: the table and the JSON.
+//! - [`flights`]: the data.
+//! - [`server`], [`device`], [`load`]: our side: the server's process, the SDK, and devices that only push.
+//! - [`sqlite`], [`set_reconciliation`]: the peers.
+//! - [`proxy`]: what goes over the wire, byte by byte.
+//! - [`machine`]: the disk's fsync, memory and processor time of processes.
+//! - [`outcome`]: how a bench fails.
+#![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
+
+mod device;
+mod durable_push;
+mod flights;
+mod idle_reconnect;
+mod initial_sync;
+mod legs;
+mod load;
+mod local_write;
+mod machine;
+mod outcome;
+mod plan;
+mod proxy;
+mod report;
+mod server;
+mod set_reconciliation;
+mod sqlite;
+mod visible_latency;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use outcome::Outcome;
+use plan::{Bench, Plan};
+
+const USAGE_ERROR: u8 = 2;
+
+/// Measures Farshore against peers in the same run: in release, with encryption and fsync on.
+#[derive(Debug, Parser)]
+#[command(name = "farshore-benches")]
+struct Options {
+    /// Which benches to run; all of them by default
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Write the results as JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Less data and shorter runs: to see that everything works, not to quote
+    #[arg(long)]
+    quick: bool,
+    /// On which disk to work; the system's temporary directory by default
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Be one leg: fill a new device, and print how it went
+    #[arg(long, hide = true, num_args = 3, value_names = ["URL", "TOKEN", "DIR"])]
+    fill_device: Option<Vec<String>>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(arguments) = &options.fill_device {
+        return ended(initial_sync::be_the_device(arguments));
+    }
+    match Bench::named(&options.names) {
+        Ok(benches) => ended(run(&options, &benches)),
+        Err(unknown) => {
+            eprintln!("farshore-benches: {unknown}");
+            ExitCode::from(USAGE_ERROR)
+        }
+    }
+}
+
+fn ended(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("farshore-benches: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options, benches: &[Bench]) -> Outcome {
+    // A path that cannot be written is better known before the minutes that the benches take.
+    if let Some(path) = &options.json {
+        report::write_json(path, &[])?;
+    }
+    let plan = Plan::new(options.quick, options.dir.as_deref())?;
+    println!("{}", plan.describe()?);
+    let mut results = Vec::new();
+    for bench in benches {
+        eprintln!("{}", bench.name());
+        let found = bench.run(&plan).map_err(|failure| format!("{}: {failure}", bench.name()))?;
+        report::print_notes(&found);
+        results.extend(found);
+        // What is there so far survives a bench that fails later.
+        if let Some(path) = &options.json {
+            report::write_json(path, &results)?;
+        }
+    }
+    report::print_table(&results);
+    Ok(())
+}

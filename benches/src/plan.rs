@@ -1,0 +1,134 @@
+//! Which benches there are, and what they run with.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::outcome::Outcome;
+use crate::report::Figure;
+use crate::{durable_push, idle_reconnect, initial_sync, local_write, machine, visible_latency};
+
+/// How often each leg runs.
+const PAIRS: usize = 5;
+/// Rows of the small data set: January.
+const JANUARY_ROWS: usize = 27_004;
+/// Rows of the large data set: the year.
+const YEAR_ROWS: usize = 336_776;
+
+/// A bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bench {
+    LocalWrite,
+    InitialSync,
+    DurablePush,
+    VisibleLatency,
+    IdleReconnect,
+}
+
+impl Bench {
+    const ALL: [Self; 5] = [
+        Self::LocalWrite,
+        Self::InitialSync,
+        Self::DurablePush,
+        Self::VisibleLatency,
+        Self::IdleReconnect,
+    ];
+
+    /// The name of its row.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LocalWrite => "local_write",
+            Self::InitialSync => "initial_sync",
+            Self::DurablePush => "durable_push",
+            Self::VisibleLatency => "visible_latency",
+            Self::IdleReconnect => "idle_reconnect",
+        }
+    }
+
+    /// The benches with these names; all of them where no name is given. The error names those that there are.
+    pub fn named(names: &[String]) -> Result<Vec<Self>, String> {
+        if names.is_empty() {
+            return Ok(Self::ALL.to_vec());
+        }
+        let named = |name: &String| {
+            let bench = Self::ALL.into_iter().find(|bench| bench.name() == name);
+            bench.ok_or_else(|| {
+                let known = Self::ALL.map(Self::name).join(", ");
+                format!("there is no bench {name:?}; there are {known}")
+            })
+        };
+        names.iter().map(named).collect()
+    }
+
+    /// Runs it.
+    pub fn run(self, plan: &Plan) -> Outcome<Vec<Figure>> {
+        match self {
+            Self::LocalWrite => local_write::run(plan),
+            Self::InitialSync => initial_sync::run(plan),
+            Self::DurablePush => durable_push::run(plan),
+            Self::VisibleLatency => visible_latency::run(plan),
+            Self::IdleReconnect => idle_reconnect::run(plan),
+        }
+    }
+}
+
+/// What the benches run with.
+#[derive(Debug)]
+pub struct Plan {
+    home: TempDir,
+    /// Whether there is less data and less time.
+    pub quick: bool,
+    /// How often each leg runs.
+    pub pairs: usize,
+}
+
+impl Plan {
+    pub fn new(quick: bool, dir: Option<&Path>) -> Outcome<Self> {
+        let home = match dir {
+            Some(dir) => TempDir::with_prefix_in("farshore-benches-", dir)?,
+            None => TempDir::with_prefix("farshore-benches-")?,
+        };
+        Ok(Self { home, quick, pairs: PAIRS })
+    }
+
+    /// A new directory for one leg; it is removed when it is dropped.
+    pub fn fresh_dir(&self) -> Outcome<TempDir> {
+        Ok(TempDir::new_in(self.home.path())?)
+    }
+
+    /// How many flights the large data set has.
+    pub const fn rows(&self) -> usize {
+        if self.quick { JANUARY_ROWS } else { YEAR_ROWS }
+    }
+
+    /// What the reader has to know of the run.
+    pub fn describe(&self) -> Outcome<String> {
+        let fsync = machine::fsync_probe(self.home.path())?;
+        let kind = if self.quick { "quick run, not to be quoted; " } else { "" };
+        Ok(format!(
+            "{kind}{} processors; {} writes of 4 KiB with fdatasync: median {:.2} ms, most {:.2} ms\n\
+             encryption (SQLCipher) and synchronous=FULL in all legs unless a row says otherwise; \
+             {} runs of each leg, in turns; the load comes from this process on the same machine",
+            std::thread::available_parallelism()?,
+            fsync.writes,
+            fsync.median_ms,
+            fsync.most_ms,
+            self.pairs,
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn benches_are_found_by_name_and_unknown_names_get_a_list() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(Bench::named(&[]).unwrap(), Bench::ALL);
+        let two = Bench::named(&names(&["idle_reconnect", "local_write"])).unwrap();
+        assert_eq!(two, [Bench::IdleReconnect, Bench::LocalWrite]);
+        let error = Bench::named(&names(&["local_writes"])).unwrap_err();
+        assert!(error.contains("\"local_writes\"") && error.contains("local_write,"), "{error}");
+    }
+}

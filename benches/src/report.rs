@@ -1,0 +1,126 @@
+//! The table and the JSON.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::legs::Readings;
+use crate::outcome::Outcome;
+
+/// One figure, with that of a peer where there is one.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// The bench, and after a dot what of it, unless it is the main figure.
+    pub name: String,
+    pub value: f64,
+    pub unit: &'static str,
+    /// What it is compared with.
+    pub reference: Option<String>,
+    pub reference_value: Option<f64>,
+    /// The value by that of the reference.
+    pub ratio: Option<f64>,
+    /// How it was measured, and how far the runs were apart.
+    #[serde(skip)]
+    pub note: String,
+}
+
+impl Figure {
+    /// A figure without a peer.
+    pub fn alone(name: &str, value: f64, unit: &'static str) -> Self {
+        let name = name.to_owned();
+        Self {
+            name,
+            value,
+            unit,
+            reference: None,
+            reference_value: None,
+            ratio: None,
+            note: String::new(),
+        }
+    }
+
+    /// A figure with the same figure of a peer.
+    pub fn against(
+        name: &str,
+        value: f64,
+        unit: &'static str,
+        reference: &str,
+        reference_value: f64,
+    ) -> Self {
+        let ratio = (reference_value != 0.0).then(|| value / reference_value);
+        Self {
+            reference: Some(reference.to_owned()),
+            reference_value: Some(reference_value),
+            ratio,
+            ..Self::alone(name, value, unit)
+        }
+    }
+
+    /// Rows a second of two legs that ran in turns.
+    pub fn of_rates(name: &str, ours: &Readings, reference: &str, theirs: &Readings) -> Self {
+        let note = format!(
+            "{name}: ours {}, reference {}, ratio of neighbours {}",
+            ours.describe(),
+            theirs.describe(),
+            ours.describe_ratios(theirs)
+        );
+        let figure = Self::against(name, ours.median(), "rows/s", reference, theirs.median());
+        figure.noted(note)
+    }
+
+    /// The figure with a note.
+    pub fn noted(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+}
+
+/// Prints what the table has no room for.
+pub fn print_notes(figures: &[Figure]) {
+    for figure in figures.iter().filter(|figure| !figure.note.is_empty()) {
+        println!("  {}", figure.note);
+    }
+}
+
+/// Prints all figures.
+pub fn print_table(figures: &[Figure]) {
+    let head =
+        ["name", "value", "unit", "reference", "reference value", "ratio"].map(str::to_owned);
+    let line_of = |figure: &Figure| {
+        [
+            figure.name.clone(),
+            rounded(figure.value),
+            figure.unit.to_owned(),
+            figure.reference.clone().unwrap_or_default(),
+            figure.reference_value.map(rounded).unwrap_or_default(),
+            figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+        ]
+    };
+    let lines: Vec<_> = std::iter::once(head).chain(figures.iter().map(line_of)).collect();
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    println!();
+    for line in &lines {
+        let cells = line.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
+            0 | 2 | 3 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// Writes all figures.
+pub fn write_json(path: &Path, figures: &[Figure]) -> Outcome {
+    let text = serde_json::to_string_pretty(figures)?;
+    let written = fs::write(path, text + "\n");
+    written.map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// Three digits are more than a machine repeats.
+fn rounded(value: f64) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}

@@ -1,0 +1,138 @@
+//! Our server: the real binary, as a process of its own on a directory of its own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use farshore_api::tokens::MintedToken;
+
+use crate::outcome::{Outcome, ensure};
+
+const START_WITHIN: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// A running server; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    config: PathBuf,
+    address: SocketAddr,
+    process: Child,
+}
+
+impl Server {
+    /// Starts one with the default limits.
+    pub fn start(home: &Path) -> Outcome<Self> {
+        let this = std::env::current_exe()?;
+        let program =
+            this.with_file_name("farshore").with_extension(std::env::consts::EXE_EXTENSION);
+        ensure(program.is_file(), || {
+            format!(
+                "{} is missing; `cargo xtask bench` builds everything that is needed",
+                program.display()
+            )
+        })?;
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let (config, key, log) =
+            (home.join("farshore.toml"), home.join("master.key"), home.join("server.log"));
+        let data = home.join("data");
+        fs::write(&key, master_key()?)?;
+        fs::write(
+            &config,
+            format!(
+                "[server]\nlisten = {:?}\n[store]\ndata_dir = {data:?}\nmaster_key_file = {key:?}\n[log]\nlevel = \"warn\"\n",
+                address.to_string()
+            ),
+        )?;
+        let log_file = fs::File::create(&log)?;
+        let mut command = Command::new(&program);
+        command.arg("serve").arg("--config").arg(&config);
+        command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
+        let process = command.spawn()?;
+        let mut server = Self { program, config, address, process };
+        server.wait_until_ready(&log)?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Creates a tenant with a schema.
+    pub fn create_tenant(&self, tenant: &str, schema: &str) -> Outcome {
+        // EdDSA: an RSA key would wait for its primes.
+        self.operate(&["tenant", "create", tenant, "--algorithm", "EdDSA"])?;
+        let file = self.config.with_file_name(format!("{tenant}.json"));
+        fs::write(&file, schema)?;
+        let file = file.to_str().ok_or("a directory whose name is not UTF-8")?;
+        self.operate(&["schema", "apply", "--tenant", tenant, file]).map(|_| ())
+    }
+
+    /// A token for a new device.
+    pub fn token(&self, tenant: &str, grant: &str) -> Outcome<String> {
+        let minted = self.operate(&["token", "--tenant", tenant, "--scope", grant, "--json"])?;
+        Ok(serde_json::from_str::<MintedToken>(&minted)?.token)
+    }
+
+    fn operate(&self, arguments: &[&str]) -> Outcome<String> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure(output.status.success(), || said.trim_end().to_owned())?;
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn wait_until_ready(&mut self, log: &Path) -> Outcome {
+        let started = Instant::now();
+        while !self.is_ready() {
+            let ended = self.process.try_wait()?;
+            ensure(ended.is_none() && started.elapsed() < START_WITHIN, || {
+                let log = fs::read_to_string(log).unwrap_or_default();
+                format!("the server did not start: {}", log.trim_end())
+            })?;
+            std::thread::park_timeout(BETWEEN_LOOKS);
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        let mut answer = String::new();
+        stream.write_all(request.as_bytes()).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn master_key() -> Outcome<String> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key)?;
+    Ok(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}

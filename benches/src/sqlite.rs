@@ -1,0 +1,121 @@
+//! The peer: SQLite or SQLCipher by hand, with the settings of our stores and nothing of what they do besides.
+
+use std::path::Path;
+use std::time::Instant;
+
+use farshore_sync_core::ids::RowId;
+use farshore_sync_core::value::Value;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Transaction};
+
+use crate::flights::{COLLECTION, Flight};
+use crate::outcome::Outcome;
+
+/// Page cache, as in the SDK.
+const CACHE_KIB: u32 = 16 * 1024;
+/// As in the SDK.
+const WAL_SIZE_LIMIT_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Whether the file is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// SQLCipher with a raw key, as our stores have it.
+    On,
+    /// Plain SQLite.
+    Off,
+}
+
+/// A database with one table.
+#[derive(Debug)]
+pub struct Raw {
+    connection: Connection,
+    insert: String,
+}
+
+impl Raw {
+    /// Makes one whose table has the columns of these rows and a 16-byte key.
+    pub fn create(path: &Path, encryption: Encryption, like: &Flight) -> Outcome<Self> {
+        let connection = Connection::open(path)?;
+        if encryption == Encryption::On {
+            let key: String = fresh_key()?.iter().map(|byte| format!("{byte:02x}")).collect();
+            connection.execute_batch(&format!(
+                "PRAGMA key = \"x'{key}'\"; PRAGMA cipher_compatibility = 4"
+            ))?;
+        }
+        connection.execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;
+             PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = ON; PRAGMA cache_size = -{CACHE_KIB};
+             PRAGMA journal_size_limit = {WAL_SIZE_LIMIT_BYTES}"
+        ))?;
+        let columns = like.iter().map(|(name, value)| format!("\"{name}\" {}", sql_type(value)));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        connection.execute_batch(&format!(
+            "CREATE TABLE {COLLECTION} (id BLOB PRIMARY KEY, {columns}) STRICT, WITHOUT ROWID"
+        ))?;
+        let places = vec!["?"; like.len() + 1].join(", ");
+        Ok(Self { connection, insert: format!("INSERT INTO {COLLECTION} VALUES ({places})") })
+    }
+
+    /// Inserts rows, so many in each transaction, each transaction durable; gives rows a second.
+    pub fn insert(
+        &mut self,
+        ids: &[RowId],
+        flights: &[Flight],
+        rows_per_transaction: usize,
+    ) -> Outcome<f64> {
+        let started = Instant::now();
+        for (ids, flights) in
+            ids.chunks(rows_per_transaction).zip(flights.chunks(rows_per_transaction))
+        {
+            let transaction = self.connection.transaction()?;
+            insert(&transaction, &self.insert, ids, flights)?;
+            transaction.commit()?;
+        }
+        Ok(flights.len() as f64 / started.elapsed().as_secs_f64())
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, sql: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
+    let mut statement = transaction.prepare_cached(sql)?;
+    for (id, flight) in ids.iter().zip(flights) {
+        statement.raw_bind_parameter(1, id.as_bytes().as_slice())?;
+        for (at, (_, value)) in flight.iter().enumerate() {
+            statement.raw_bind_parameter(at + 2, Bound(value))?;
+        }
+        statement.raw_execute()?;
+    }
+    Ok(())
+}
+
+fn fresh_key() -> Outcome<[u8; 48]> {
+    // 32 bytes of key and 16 of salt: the form that costs no key derivation.
+    let mut key = [0; 48];
+    getrandom::fill(&mut key)?;
+    Ok(key)
+}
+
+const fn sql_type(value: &Value) -> &'static str {
+    match value {
+        Value::Text(_) | Value::Json(_) => "TEXT",
+        Value::Real(_) => "REAL",
+        Value::Bytes(_) | Value::Uuid(_) => "BLOB",
+        // A flight's missing values are all integers.
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Timestamp(_) => "INTEGER",
+    }
+}
+
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Bool(truth) => ValueRef::Integer(i64::from(*truth)),
+            Value::Int(int) | Value::Timestamp(int) => ValueRef::Integer(*int),
+            Value::Real(real) => ValueRef::Real(real.get()),
+            Value::Text(text) | Value::Json(text) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+            Value::Uuid(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}

@@ -1,0 +1,145 @@
+//! The outbox: local transactions from their commit until a checkpoint brings their effects back.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use farshore_sync_core::hlc::Stamp;
+use farshore_sync_core::mutation::{Mutation, Transaction};
+use rusqlite::{OptionalExtension as _, params};
+
+use super::error::Failure;
+use super::progress::{from_sql, to_sql};
+use super::rows::RowKey;
+use super::transaction::Tx;
+
+/// Bytes of transactions that one database transaction keeps decoded; reading one again costs time, not data.
+const MAX_READ_BYTES: usize = 32 << 20;
+
+/// Decoded transactions of the outbox.
+#[derive(Debug, Default)]
+pub(super) struct ReadTransactions {
+    by_number: HashMap<u64, Rc<ReadTransaction>>,
+    bytes: usize,
+}
+
+/// A decoded transaction with its mutations by row.
+#[derive(Debug)]
+pub(super) struct ReadTransaction {
+    pub transaction: Transaction,
+    by_row: HashMap<RowKey, Vec<usize>>,
+}
+
+impl ReadTransaction {
+    fn new(bytes: &[u8]) -> Result<Self, Failure> {
+        let transaction =
+            Transaction::decode(bytes).map_err(|error| Failure::damaged(error.to_string()))?;
+        let mut by_row: HashMap<RowKey, Vec<usize>> = HashMap::new();
+        for (index, mutation) in transaction.mutations.iter().enumerate() {
+            by_row.entry((mutation.collection, mutation.row)).or_default().push(index);
+        }
+        Ok(Self { transaction, by_row })
+    }
+
+    /// The rows that it touches.
+    pub(super) fn rows(&self) -> BTreeSet<RowKey> {
+        self.by_row.keys().copied().collect()
+    }
+
+    /// What it does to one row, in order.
+    pub(super) fn of_row(&self, key: RowKey) -> impl Iterator<Item = &Mutation> {
+        let indexes = self.by_row.get(&key).into_iter().flatten();
+        indexes.map(|index| &self.transaction.mutations[*index])
+    }
+}
+
+impl Tx<'_> {
+    /// Puts a new transaction into the outbox.
+    pub(super) fn post(&mut self, number: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT INTO fs_outbox (number, bytes) VALUES (?1, ?2)")?;
+        statement.execute(params![to_sql(number), bytes])?;
+        self.known.progress.unanswered += 1;
+        self.known.progress.unconfirmed += 1;
+        self.touched.outbox = true;
+        Ok(())
+    }
+
+    /// A transaction of the outbox, decoded.
+    pub(super) fn transaction(&mut self, number: u64) -> Result<Rc<ReadTransaction>, Failure> {
+        if let Some(read) = self.read.by_number.get(&number) {
+            return Ok(Rc::clone(read));
+        }
+        let bytes = self.outbox_bytes(number)?;
+        if self.read.bytes + bytes.len() > MAX_READ_BYTES {
+            self.read = ReadTransactions::default();
+        }
+        let read = Rc::new(ReadTransaction::new(&bytes)?);
+        self.read.bytes += bytes.len();
+        self.read.by_number.insert(number, Rc::clone(&read));
+        Ok(read)
+    }
+
+    pub(super) fn outbox_bytes(&self, number: u64) -> Result<Vec<u8>, Failure> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT bytes FROM fs_outbox WHERE number = ?1")?;
+        let bytes = statement.query_row([to_sql(number)], |row| row.get(0)).optional()?;
+        bytes.ok_or_else(|| {
+            Failure::damaged(format!("a row waits for transaction {number}, which is not there"))
+        })
+    }
+
+    /// The stamp under which this device wrote a transaction.
+    pub(super) fn stamp_of(&self, transaction: &Transaction) -> Stamp {
+        Stamp { hlc: transaction.stamp, device: self.known.progress.device }
+    }
+
+    /// Unanswered transactions after a number: at least one, then as many as fit.
+    pub(super) fn unanswered_after(
+        &self,
+        after: u64,
+        max_bytes: usize,
+        max_transactions: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, bytes FROM fs_outbox WHERE number > ?1 AND answered IS NULL ORDER BY number LIMIT ?2",
+        )?;
+        let limit = i64::try_from(max_transactions).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![to_sql(after), limit])?;
+        let (mut transactions, mut total): (Vec<(u64, Vec<u8>)>, usize) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let bytes: Vec<u8> = row.get(1)?;
+            total += bytes.len();
+            if total > max_bytes && !transactions.is_empty() {
+                break;
+            }
+            transactions.push((from_sql(row.get(0)?), bytes));
+        }
+        Ok(transactions)
+    }
+
+    /// The transactions of which the server's state up to `seq` holds the outcome.
+    pub(super) fn landed_by(&self, seq: u64) -> Result<BTreeSet<u64>, Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number FROM fs_outbox WHERE number <= ?1 \
+             AND (answered <= ?2 OR (answered IS NULL AND decided > 0 AND decided <= ?2))",
+        )?;
+        let through = to_sql(self.known.progress.answered_through);
+        let numbers =
+            statement.query_map([through, to_sql(seq)], |row| row.get(0).map(from_sql))?;
+        Ok(numbers.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Moves `settled` up to the last transaction before which every answer is recorded.
+    pub(super) fn advance_settled(&mut self) -> Result<(), Failure> {
+        let progress = &self.known.progress;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number FROM fs_outbox WHERE number > ?1 AND answered IS NULL ORDER BY number LIMIT 1",
+        )?;
+        let first: Option<i64> =
+            statement.query_row([to_sql(progress.settled)], |row| row.get(0)).optional()?;
+        let settled = first.map_or(progress.next_number, from_sql) - 1;
+        self.known.progress.settled = settled.max(self.known.progress.settled);
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! What the server made of transactions.
+
+use farshore_sync_core::hlc::Hlc;
+use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::reason::ReasonCode;
+use farshore_sync_core::wire::PushOutcome;
+use rusqlite::{OptionalExtension as _, params};
+
+use super::error::Failure;
+use super::progress::to_sql;
+use super::rebase::Landed;
+use super::transaction::Tx;
+
+impl Tx<'_> {
+    /// Records answers; returns the transaction up to which all of them are recorded.
+    pub(super) fn outcomes(
+        &mut self,
+        outcomes: &[PushOutcome],
+        now_ms: u64,
+    ) -> Result<u64, Failure> {
+        let mut corrected = None;
+        for outcome in outcomes {
+            if i64::try_from(outcome.seq).is_err() {
+                return Err(Failure::protocol("a seq beyond 63 bits"));
+            }
+            self.outcome(outcome, now_ms, &mut corrected)?;
+        }
+        if let Some(corrected) = corrected {
+            self.correct_clock(corrected)?;
+        }
+        self.advance_settled()?;
+        Ok(self.known.progress.settled)
+    }
+
+    fn outcome(
+        &mut self,
+        outcome: &PushOutcome,
+        now_ms: u64,
+        corrected: &mut Option<Hlc>,
+    ) -> Result<(), Failure> {
+        let number = outcome.number;
+        let waits: Option<bool> = self
+            .connection
+            .prepare_cached("SELECT answered IS NULL FROM fs_outbox WHERE number = ?1")?
+            .query_row([to_sql(number)], |row| row.get(0))
+            .optional()?;
+        match waits {
+            Some(true) => {}
+            // Answered before: a resend gets the same answer.
+            Some(false) => return Ok(()),
+            None if outcome.refused.is_none() => return self.accepted_after_all(number),
+            None => return Ok(()),
+        }
+        if let Some(hlc) = outcome.corrected {
+            self.count_correction(number, hlc)?;
+            *corrected = Some(hlc);
+        }
+        let progress = &mut self.known.progress;
+        progress.answered_through = progress.answered_through.max(number);
+        match &outcome.refused {
+            Some(refused) => self.quarantine(number, refused, now_ms),
+            None => self.accepted(number, outcome.seq),
+        }
+    }
+
+    fn accepted(&mut self, number: u64, seq: u64) -> Result<(), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE fs_outbox SET answered = ?2 WHERE number = ?1")?;
+        statement.execute(params![to_sql(number), to_sql(seq)])?;
+        self.known.progress.unanswered = self.known.progress.unanswered.saturating_sub(1);
+        self.touched.outbox = true;
+        if self.known.progress.filled && seq <= self.known.progress.cursor {
+            // The checkpoint with its effects came before its answer.
+            self.land(&mut Landed::new([number].into()))?;
+        }
+        Ok(())
+    }
+
+    /// The scope of a transaction was revoked while it was on its way, and the server had taken it before.
+    fn accepted_after_all(&mut self, number: u64) -> Result<(), Failure> {
+        let revoked: bool = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM fs_quarantine WHERE number = ?1 AND code = ?2)",
+            )?
+            .query_row(params![to_sql(number), ReasonCode::ScopeRevoked.as_str()], |row| {
+                row.get(0)
+            })?;
+        if revoked {
+            self.release(number)?;
+        }
+        Ok(())
+    }
+
+    fn count_correction(&mut self, number: u64, corrected: Hlc) -> Result<(), Failure> {
+        let read = self.transaction(number)?;
+        let (from, to) = (read.transaction.stamp.wall_ms(), corrected.wall_ms());
+        let progress = &mut self.known.progress;
+        progress.corrections += 1;
+        // Both have 48 bits, so that their difference fits.
+        progress.last_correction_ms = to.cast_signed() - from.cast_signed();
+        Ok(())
+    }
+
+    /// Sets the clock to the server's correction, but not behind what is still waiting nor behind the server's rows:
+    /// a later local write has to win over them here as it will there.
+    fn correct_clock(&mut self, corrected: Hlc) -> Result<(), Failure> {
+        let bytes: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached(
+                "SELECT bytes FROM fs_outbox WHERE answered IS NULL ORDER BY number DESC LIMIT 1",
+            )?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let waiting = bytes.and_then(|bytes| Transaction::decode(&bytes).ok());
+        let latest = waiting.map_or(Hlc::ZERO, |transaction| transaction.stamp);
+        let progress = &mut self.known.progress;
+        progress.clock.correct(corrected.max(latest).max(progress.seen));
+        Ok(())
+    }
+}

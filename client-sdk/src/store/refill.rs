@@ -1,0 +1,343 @@
+//! The end of a refill: what becomes of rows that the server did not send again.
+//!
+//! Below the horizon the server is right: what it did not send was deleted. In a new epoch the server was restored
+//! from a backup and may lack what it had confirmed: what is newer here is offered again.
+
+use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
+use farshore_sync_core::mutation::{Mutation, Op, Transaction};
+use farshore_sync_core::row::RowState;
+use farshore_sync_core::wire::Refill;
+use farshore_sync_core::wire::limits::PUSH_TARGET_BYTES;
+use rusqlite::params;
+
+use super::documents::DocumentKey;
+use super::error::Failure;
+use super::numbers::ScopeNumber;
+use super::pending::{Numbers, Pending};
+use super::progress::to_sql;
+use super::rebase::Landed;
+use super::rows::{RowKey, decode_state};
+use super::transaction::Tx;
+
+/// Mutations of one transaction that offers: one that the server refuses takes no more than these with it.
+const OFFERS_PER_TRANSACTION: usize = 100;
+
+/// Rows that one look at a table brings.
+const ROWS_PER_LOOK: u32 = 1_000;
+
+/// Offers that are put into transactions of a bounded size.
+#[derive(Default)]
+struct Offers {
+    mutations: Vec<Mutation>,
+    bytes: usize,
+    grew: bool,
+}
+
+impl Tx<'_> {
+    /// Starts a refill: what was staged belongs to the time before.
+    pub(super) fn begin_refill(&mut self, refill: Refill) -> Result<(), Failure> {
+        self.drop_staged()?;
+        // What was lost with an epoch is still to be offered, although the next refill is for another reason.
+        if self.known.progress.refill != Refill::NewEpoch {
+            self.known.progress.refill = refill;
+        }
+        self.known.progress.cursor = 0;
+        self.known.scopes.all_at(self.connection, Some(0))?;
+        if refill == Refill::NewEpoch {
+            // What the lost server had answered comes back with its rows, or is offered with them.
+            self.connection
+                .prepare_cached("UPDATE fs_outbox SET answered = 0 WHERE answered > 0")?
+                .execute([])?;
+        }
+        Ok(())
+    }
+
+    /// The refill brought a row. In a new epoch it is remembered as it was before.
+    pub(super) fn note_seen(&mut self, key: RowKey) -> Result<(), Failure> {
+        let before = match self.known.progress.refill {
+            Refill::NewEpoch => self.load(key)?.and_then(|stored| stored.visible),
+            Refill::BelowHorizon | Refill::No => None,
+        };
+        let mut statement = self.connection.prepare_cached(
+            "INSERT OR IGNORE INTO fs_seen (collection, id, before) VALUES (?1, ?2, ?3)",
+        )?;
+        statement.execute(params![
+            key.0.0,
+            key.1.as_bytes(),
+            before.map(|state| state.encode())
+        ])?;
+        Ok(())
+    }
+
+    /// A new epoch: every confirmed change has to be seen again before it counts as the server's.
+    pub(super) fn age_changes(&mut self) -> Result<(), Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE fs_chunks SET number = NULL, stale = 1 \
+             WHERE number IS NULL OR number IN (SELECT number FROM fs_outbox WHERE answered = 0)",
+        )?;
+        statement.execute([])?;
+        Ok(())
+    }
+
+    /// Settles the rows that did not come again; whether the outbox grew.
+    pub(super) fn complete_refill(&mut self, refill: Refill) -> Result<bool, Failure> {
+        let mut offers = Offers::default();
+        if refill == Refill::NewEpoch {
+            self.offer_newer_rows(&mut offers)?;
+        }
+        self.settle_unseen(refill, &mut offers)?;
+        if refill == Refill::NewEpoch {
+            self.offer_stale_changes(&mut offers)?;
+        }
+        self.post_offers(&mut offers)?;
+        self.connection.prepare_cached("DELETE FROM fs_seen")?.execute([])?;
+        Ok(offers.grew)
+    }
+
+    /// Rows that came, but older than they were here.
+    fn offer_newer_rows(&mut self, offers: &mut Offers) -> Result<(), Failure> {
+        let mut after: (u16, Vec<u8>) = (0, Vec::new());
+        loop {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT collection, id, before FROM fs_seen \
+                 WHERE (collection, id) > (?1, ?2) AND before IS NOT NULL ORDER BY collection, id LIMIT ?3",
+            )?;
+            let rows: Vec<(u16, [u8; 16], Vec<u8>)> = statement
+                .query_map(params![after.0, after.1, ROWS_PER_LOOK], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            drop(statement);
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = (last.0, last.1.to_vec());
+            for (collection, id, before) in rows {
+                let key = (CollectionId(collection), RowId::from_bytes(id));
+                self.offer_if_newer(key, &decode_state(&before)?, offers)?;
+            }
+        }
+    }
+
+    fn offer_if_newer(
+        &mut self,
+        key: RowKey,
+        before: &RowState,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let Some(now) = self.load(key)? else { return Ok(()) };
+        let (Some(scope), Some(visible)) = (now.head.scope, &now.visible) else { return Ok(()) };
+        let mut merged = before.merge(visible);
+        // Documents are offered change by change.
+        merged.documents = visible.documents.clone();
+        if merged != *visible && self.known.scopes.may_write(scope) {
+            self.offer(key, merged, offers)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that did not come at all.
+    fn settle_unseen(&mut self, refill: Refill, offers: &mut Offers) -> Result<(), Failure> {
+        let layout = self.layout;
+        for collection in layout.collections() {
+            let sql = format!(
+                "SELECT ?1, id FROM \"{}\" AS held WHERE id > ?2 \
+                 AND NOT EXISTS (SELECT 1 FROM fs_seen WHERE collection = ?1 AND id = held.id) ORDER BY id LIMIT ?3",
+                collection.table()
+            );
+            self.settle_unseen_in(&sql, collection.id.0, refill, offers)?;
+        }
+        for table in ["fs_unknown", "fs_graves"] {
+            let sql = format!(
+                "SELECT collection, id FROM {table} AS held WHERE (collection, id) > (?1, ?2) AND NOT EXISTS \
+                 (SELECT 1 FROM fs_seen WHERE collection = held.collection AND id = held.id) \
+                 ORDER BY collection, id LIMIT ?3"
+            );
+            self.settle_unseen_in(&sql, 0, refill, offers)?;
+        }
+        Ok(())
+    }
+
+    fn settle_unseen_in(
+        &mut self,
+        sql: &str,
+        first: u16,
+        refill: Refill,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let mut after: (u16, Vec<u8>) = (first, Vec::new());
+        loop {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows: Vec<(u16, [u8; 16])> = statement
+                .query_map(params![after.0, after.1, ROWS_PER_LOOK], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            drop(statement);
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = (last.0, last.1.to_vec());
+            for (collection, id) in rows {
+                self.settle_unseen_row(
+                    (CollectionId(collection), RowId::from_bytes(id)),
+                    refill,
+                    offers,
+                )?;
+            }
+        }
+    }
+
+    fn settle_unseen_row(
+        &mut self,
+        key: RowKey,
+        refill: Refill,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let Some(stored) = self.load(key)? else { return Ok(()) };
+        let on_server = stored.head.pending.as_ref().is_none_or(|pending| pending.base.is_some());
+        if !on_server {
+            return Ok(());
+        }
+        let (scope, before) = (stored.head.scope, stored.visible);
+        self.set_base(key, Some(stored.head), None, &mut Landed::default())?;
+        let lost = before.filter(|state| refill == Refill::NewEpoch && !state.is_deleted());
+        if let Some(mut state) = lost
+            && scope.is_some_and(|scope| self.known.scopes.may_write(scope))
+        {
+            state.documents.clear();
+            self.offer(key, state, offers)?;
+        }
+        Ok(())
+    }
+
+    /// Changes that the restored server did not send: offered where this device may write, forgotten elsewhere.
+    fn offer_stale_changes(&mut self, offers: &mut Offers) -> Result<(), Failure> {
+        // Changes follow the offers of their rows.
+        self.post_offers(offers)?;
+        let documents: Vec<(u16, [u8; 16], u16)> = self
+            .connection
+            .prepare_cached(
+                "SELECT DISTINCT collection, id, column_id FROM fs_chunks WHERE stale = 1",
+            )?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (collection, id, column) in documents {
+            let key = (CollectionId(collection), RowId::from_bytes(id));
+            let document = (key, ColumnId(column));
+            let scope: Option<ScopeNumber> = self.head(key)?.and_then(|head| head.scope);
+            if scope.is_some_and(|scope| self.known.scopes.may_write(scope)) {
+                self.offer_stale_of(document, offers)?;
+            } else {
+                self.connection
+                    .prepare_cached(
+                        "DELETE FROM fs_chunks WHERE stale = 1 AND collection = ?1 AND id = ?2 AND column_id = ?3",
+                    )?
+                    .execute(params![collection, id, column])?;
+                self.close_document(document);
+                self.work_dirty(document);
+            }
+        }
+        Ok(())
+    }
+
+    fn offer_stale_of(
+        &mut self,
+        document: DocumentKey,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let ((collection, row), column) = document;
+        let places: Vec<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT place FROM fs_chunks \
+                 WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND stale = 1 ORDER BY place",
+            )?
+            .query_map(params![collection.0, row.as_bytes(), column.0], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        self.work_dirty(document);
+        for place in places {
+            let key = params![collection.0, row.as_bytes(), column.0, place];
+            let change: Vec<u8> = self
+                .connection
+                .prepare_cached(
+                    "SELECT bytes FROM fs_chunks \
+                     WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND place = ?4",
+                )?
+                .query_row(key, |row| row.get(0))?;
+            let size = change.len();
+            self.push_offer(
+                Mutation { collection, row, op: Op::Document { column, change } },
+                size,
+                offers,
+            )?;
+            let mut statement = self.connection.prepare_cached(
+                "UPDATE fs_chunks SET number = ?5, stale = 0 \
+                 WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND place = ?4",
+            )?;
+            // The number that the transaction under way will have.
+            let number = to_sql(self.known.progress.next_number);
+            statement.execute(params![collection.0, row.as_bytes(), column.0, place, number])?;
+        }
+        Ok(())
+    }
+
+    fn offer(
+        &mut self,
+        (collection, row): RowKey,
+        state: RowState,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let size = state.encode().len();
+        let op = Op::Offer { state: Box::new(state) };
+        self.push_offer(Mutation { collection, row, op }, size, offers)
+    }
+
+    fn push_offer(
+        &mut self,
+        mutation: Mutation,
+        size: usize,
+        offers: &mut Offers,
+    ) -> Result<(), Failure> {
+        let full = offers.mutations.len() >= OFFERS_PER_TRANSACTION
+            || offers.bytes + size > PUSH_TARGET_BYTES;
+        if full {
+            self.post_offers(offers)?;
+        }
+        offers.bytes += size;
+        offers.mutations.push(mutation);
+        Ok(())
+    }
+
+    /// Makes a transaction of what was gathered, and lays it over its rows.
+    fn post_offers(&mut self, offers: &mut Offers) -> Result<(), Failure> {
+        if offers.mutations.is_empty() {
+            return Ok(());
+        }
+        let progress = &mut self.known.progress;
+        let number = progress.next_number;
+        progress.next_number += 1;
+        // The wall clock does not matter: an offer keeps the stamps of what it offers.
+        let stamp = progress.clock.tick(0);
+        let mutations = std::mem::take(&mut offers.mutations);
+        offers.bytes = 0;
+        offers.grew = true;
+        self.post(number, &Transaction { number, stamp, mutations }.encode())?;
+        let read = self.transaction(number)?;
+        for key in read.rows() {
+            let stored = self.load(key)?;
+            let was_in = stored.as_ref().map(|stored| stored.head.place);
+            let (head, visible) =
+                stored.map_or((None, None), |stored| (Some(stored.head), stored.visible));
+            let (scope, sum) = head.as_ref().map_or((None, None), |head| (head.scope, head.sum));
+            let mut pending = head.and_then(|head| head.pending).unwrap_or_else(|| Pending {
+                numbers: Numbers::default(),
+                base: visible.as_ref().map(RowState::encode),
+            });
+            pending.numbers.add(number);
+            let visible = self.overlay(key, visible, &Numbers::one(number))?;
+            let scope = match scope {
+                Some(scope) => Some(scope),
+                None => self.resolved_scope(key, visible.as_ref())?,
+            };
+            self.save(key, was_in, scope, sum, Some(&pending), visible.as_ref())?;
+        }
+        Ok(())
+    }
+}

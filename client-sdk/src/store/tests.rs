@@ -1,0 +1,16 @@
+//! Tests of the store: one file for each subject, over one small server in memory.
+
+mod documents;
+mod failures;
+mod fills;
+mod harness;
+mod local;
+mod properties;
+mod quarantine;
+mod reads;
+mod rebase;
+mod refills;
+mod repair;
+mod scopes;
+mod server;
+mod upgrades;

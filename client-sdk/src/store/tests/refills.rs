@@ -1,0 +1,193 @@
+//! Filling anew: below the horizon the server is right, in a new epoch what it lost is offered again.
+
+use farshore_sync_core::document::DocumentPath;
+use farshore_sync_core::ids::CollectionId;
+use farshore_sync_core::mutation::{Cells, Op};
+use farshore_sync_core::replica::{StoreReply, StoreRequest};
+use farshore_sync_core::wire::{Refill, Rights};
+
+use super::harness::{Device, NOW, device, scope};
+use super::server::Server;
+
+const ITEMS: CollectionId = CollectionId(1);
+
+/// Greets with a refill and pulls; whether the outbox grew.
+fn refill(local: &Device, server: &mut Server, refill: Refill) -> bool {
+    server.refill = refill;
+    local.greet(server);
+    server.refill = Refill::No;
+    let outcomes = server.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    let mut grew = false;
+    for page in server.pages(&local.standing()) {
+        match local.handle(StoreRequest::Page(page)) {
+            StoreReply::PageStored { outbox_grew, .. } => grew |= outbox_grew,
+            other => panic!("{other:?}"),
+        }
+    }
+    local.check();
+    grew
+}
+
+#[test]
+fn below_the_horizon_rows_that_do_not_come_again_are_gone() {
+    let (mut local, mut server) = (Device::new(1), Server::new());
+    server.rows_per_page = 1;
+    let (kept, gone, edited) =
+        (local.insert_item("kept"), local.insert_item("gone"), local.insert_item("edited"));
+    let grave = local.insert_item("grave");
+    local.insert_item("kept too");
+    local.write(|tx| tx.delete("items", grave));
+    local.sync_in_step(&mut server);
+    for id in [gone, edited] {
+        server.edit(device(9), NOW + 1, ((ITEMS, id), Op::Delete));
+    }
+    server.edit(device(9), NOW + 2, ((ITEMS, kept), Op::Update { cells: Cells::new(vec![]) }));
+    server.purge();
+    let unsent = local.insert_item("unsent");
+    local.write(|tx| tx.update("items", edited, &[("size", 3.into())]));
+
+    server.refill = Refill::BelowHorizon;
+    local.greet(&server);
+    server.refill = Refill::No;
+    assert_eq!(local.standing().cursor, 0);
+    let pages = server.pages(&local.standing());
+    local.page(pages[0].clone());
+    assert!(local.exists("items", gone), "nothing changes before the refill is complete");
+    local.reopen();
+    let grew = refill(&local, &mut server, Refill::BelowHorizon);
+    assert!(!grew);
+    assert!(local.exists("items", kept) && local.exists("items", unsent));
+    assert!(!local.exists("items", gone) && !local.exists("items", edited));
+    assert_eq!(local.hidden("SELECT count(*) FROM fs_graves"), [[super::super::SqlValue::Int(0)]]);
+    let codes: Vec<_> =
+        local.store.quarantine().unwrap().iter().map(|entry| entry.code.as_str()).collect();
+    assert_eq!(codes, ["row_missing"]);
+    local.sync_in_step(&mut server);
+}
+
+#[test]
+fn a_refill_that_was_interrupted_goes_on_where_it_was() {
+    let (mut local, mut server) = (Device::new(1), Server::new());
+    server.rows_per_page = 2;
+    let ids: Vec<_> = (0..6).map(|_| local.insert_item("x")).collect();
+    local.sync_in_step(&mut server);
+    server.rows.remove(&(ITEMS, ids[5]));
+    server.refill = Refill::BelowHorizon;
+    local.greet(&server);
+    server.refill = Refill::No;
+    let pages = server.pages(&local.standing());
+    local.page(pages[0].clone());
+    local.reopen();
+    local.greet(&server);
+    let rest = server.pages(&local.standing());
+    assert_eq!(rest.iter().map(|page| page.rows.len()).sum::<usize>(), 3);
+    assert!(local.pages(rest).unwrap().in_step);
+    assert!(local.exists("items", ids[0]) && !local.exists("items", ids[5]));
+    local.check();
+}
+
+#[test]
+fn in_a_new_epoch_what_the_server_lost_is_offered_again() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let path = DocumentPath::from(["text"]);
+    let old =
+        local.write(|tx| tx.insert("items", None, &[("title", "old".into()), ("size", 1.into())]));
+    let note = local.write(|tx| tx.insert("notes", None, &[("title", "note".into())]));
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "backed up"));
+    local.write(|tx| tx.increment("items", old, "stock", 4));
+    local.sync_in_step(&mut server);
+    let backup = server.clone();
+
+    local.write(|tx| {
+        tx.update("items", old, &[("title", "newer".into())])?;
+        tx.increment("items", old, "stock", 6)?;
+        tx.set_add("items", old, "tags", "t".into())
+    });
+    let lost = local.insert_item("lost");
+    let lost_note = local.write(|tx| {
+        let id = tx.insert("notes", None, &[("title", "lost note".into())])?;
+        tx.edit_text("notes", id, "body", "text", 0, 0, "lost text")?;
+        Ok(id)
+    });
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 9, 0, " and more"));
+    local.sync_in_step(&mut server);
+    // Answered, but its checkpoint has not come.
+    local.write(|tx| tx.increment("items", old, "stock", 1));
+    let outcomes = server.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    // Not sent.
+    local.write(|tx| tx.increment("items", old, "stock", 2));
+
+    let mut restored = backup;
+    restored.epoch = 8;
+    restored.edit(
+        device(9),
+        NOW + 5,
+        (
+            (ITEMS, old),
+            Op::Update {
+                cells: Cells::new(vec![(farshore_sync_core::ids::ColumnId(2), 9.into())]),
+            },
+        ),
+    );
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    assert_eq!(local.stock(old), 13);
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.store.quarantine().unwrap(), []);
+    assert_eq!(local.text("items", old, "title"), "newer");
+    assert_eq!(local.column("items", old, "size"), super::super::ColumnValue::Scalar(9.into()));
+    assert_eq!(local.stock(old), 13);
+    assert_eq!(
+        restored.rows[&(ITEMS, old)].state.counter(farshore_sync_core::ids::ColumnId(9)),
+        13
+    );
+    assert_eq!(local.text("items", lost, "title"), "lost");
+    for (id, text) in [(note, "backed up and more"), (lost_note, "lost text")] {
+        assert_eq!(local.store.document_text("notes", id, "body", &path).unwrap().unwrap(), text);
+        let other = Device::new(2);
+        other.sync_in_step(&mut restored);
+        assert_eq!(other.store.document_text("notes", id, "body", &path).unwrap().unwrap(), text);
+    }
+    local.check();
+}
+
+#[test]
+fn a_deletion_that_the_server_lost_is_offered_again() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    local.write(|tx| tx.delete("items", id));
+    local.sync_in_step(&mut server);
+    restored.epoch = 8;
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    assert!(!local.exists("items", id));
+    local.sync_in_step(&mut restored);
+    assert!(restored.rows[&(ITEMS, id)].state.is_deleted());
+    local.check();
+}
+
+#[test]
+fn where_the_device_may_only_read_the_restored_server_is_right() {
+    let (writer, local, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let backup = server.clone();
+    let note = writer.write(|tx| {
+        let id = tx.insert("notes", None, &[])?;
+        tx.edit_text("notes", id, "body", "text", 0, 0, "x")?;
+        Ok(id)
+    });
+    writer.sync_in_step(&mut server);
+    for grant in server.grants.iter_mut().filter(|grant| grant.scope == scope("tenant")) {
+        grant.rights = Rights::Read;
+    }
+    local.sync_in_step(&mut server);
+    assert!(local.exists("notes", note));
+    let mut restored = backup;
+    restored.grants = server.grants.clone();
+    restored.epoch = 8;
+    assert!(!refill(&local, &mut restored, Refill::NewEpoch));
+    assert!(!local.exists("notes", note));
+    assert_eq!(local.hidden("SELECT count(*) FROM fs_chunks"), [[super::super::SqlValue::Int(0)]]);
+    local.check();
+}

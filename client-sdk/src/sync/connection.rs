@@ -1,0 +1,185 @@
+//! One connection to a server: opened with a deadline, then a task that reads and a task that writes.
+//!
+//! Reading and writing do not wait for each other. The reader stops only while its own queue is full, which is
+//! how a slow store slows the server down; the driver always empties that queue, whatever the writer does.
+
+use std::time::Duration;
+
+use farshore_api::envelope;
+use farshore_sync_core::replica::Cause;
+use farshore_sync_core::wire::limits::MAX_MESSAGE_BYTES;
+use farshore_sync_core::wire::{ClientFrame, Frame as _, SUBPROTOCOL, ServerFrame};
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{Connector, connect_async_tls_with_config};
+
+use super::address::ServerAddress;
+use super::outgoing::{Outgoing, SendError};
+use super::refusal;
+use super::token::Token;
+
+/// How long opening a connection may take, name look-up, TLS and upgrade included, in milliseconds.
+pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
+/// Frames that wait for the store. Each is as large as [`farshore_sync_core::wire::limits::MAX_FRAME_BYTES`] at most.
+pub const MAX_INCOMING_FRAMES: usize = 8;
+/// The socket's read buffer, in bytes. Messages grow beyond it as they come.
+pub const READ_BUFFER_BYTES: usize = 16 << 10;
+/// The socket's write buffer, in bytes, on top of the one message that is being written.
+const WRITE_BUFFER_BYTES: usize = 16 << 10;
+
+/// How to reach a server.
+#[derive(Clone)]
+pub(crate) struct Route {
+    /// Where it is.
+    pub(crate) address: ServerAddress,
+    /// Whom to trust; `None` for the roots of the web.
+    pub(crate) trust: Option<Connector>,
+}
+
+/// What comes from a connection.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// A frame.
+    Frame(Box<ServerFrame>),
+    /// The connection is over; nothing comes after this.
+    Ended(Cause),
+}
+
+/// An open connection. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    arrivals: mpsc::Receiver<Arrival>,
+    outgoing: Outgoing,
+    reader: AbortHandle,
+}
+
+impl Route {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// Why there is none, as the replica wants to know it.
+    pub(super) async fn open(&self, token: &Token) -> Result<Connection, Cause> {
+        let request = ClientRequestBuilder::new(self.address.socket().clone())
+            .with_sub_protocol(SUBPROTOCOL)
+            .with_header("Authorization", format!("Bearer {}", token.secret()));
+        let opening =
+            connect_async_tls_with_config(request, Some(limits()), true, self.trust.clone());
+        match timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), opening).await {
+            Ok(Ok((socket, _))) => Ok(Connection::start(socket)),
+            Ok(Err(error)) => Err(refusal::cause_of(&error)),
+            Err(_) => Err(Cause::Network(format!("no connection within {CONNECT_TIMEOUT_MS} ms"))),
+        }
+    }
+}
+
+fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // The writer flushes after each message, so this is never met; it holds if that ever changes.
+        .max_write_buffer_size(2 * (MAX_MESSAGE_BYTES + WRITE_BUFFER_BYTES))
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES))
+}
+
+impl Connection {
+    fn start<S>(socket: S) -> Self
+    where
+        S: Stream<Item = Result<Message, Error>>
+            + futures_util::Sink<Message, Error = Error>
+            + Unpin
+            + Send
+            + 'static,
+    {
+        let (sink, stream) = socket.split();
+        let (sender, arrivals) = mpsc::channel(MAX_INCOMING_FRAMES);
+        let reader = tokio::spawn(read(stream, sender)).abort_handle();
+        // A reader that is cut off ends the channel, which the driver sees as the end of the connection.
+        let outgoing = Outgoing::start(sink, {
+            let reader = reader.clone();
+            move |_| reader.abort()
+        });
+        Self { arrivals, outgoing, reader }
+    }
+
+    /// What comes next; `None` where `room_wanted` and more of the outbox may be queued.
+    pub(super) async fn next(&mut self, room_wanted: bool) -> Option<Arrival> {
+        tokio::select! {
+            arrival = self.arrivals.recv() => Some(arrival.unwrap_or_else(broken)),
+            () = self.outgoing.room(), if room_wanted => None,
+        }
+    }
+
+    /// What is there already.
+    pub(super) fn waiting_arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.try_recv().ok()
+    }
+
+    /// Queues a frame.
+    pub(super) fn send(&self, frame: &ClientFrame) -> Result<(), SendError> {
+        self.outgoing.send(frame)
+    }
+}
+
+/// The reader is cut off where writing failed.
+fn broken() -> Arrival {
+    Arrival::Ended(Cause::Network("the connection broke while sending".into()))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(
+    mut stream: impl Stream<Item = Result<Message, Error>> + Unpin,
+    arrivals: mpsc::Sender<Arrival>,
+) {
+    let ended = loop {
+        match stream.next().await {
+            Some(Ok(Message::Binary(message))) => match frame_in(&message) {
+                Ok(frame) => {
+                    if arrivals.send(Arrival::Frame(Box::new(frame))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(cause) => break cause,
+            },
+            Some(Ok(Message::Text(_))) => break Cause::Protocol("a text message came".into()),
+            Some(Ok(Message::Close(reason))) => {
+                let reason = reason.map(|frame| format!(" ({} {})", frame.code, frame.reason));
+                break Cause::Network(format!("the server closed{}", reason.unwrap_or_default()));
+            }
+            // The socket answers pings by itself.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Err(error)) => break cause_of_end(&error),
+            None => break Cause::Network("the server is gone".into()),
+        }
+    };
+    // Nobody listens where the connection was dropped first.
+    let _ = arrivals.send(Arrival::Ended(ended)).await;
+}
+
+fn frame_in(message: &[u8]) -> Result<ServerFrame, Cause> {
+    let bytes = envelope::open(message).map_err(|error| Cause::Protocol(error.to_string()))?;
+    ServerFrame::from_bytes(&bytes).map_err(|error| Cause::Protocol(error.to_string()))
+}
+
+fn cause_of_end(error: &Error) -> Cause {
+    use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+    match error {
+        Error::Protocol(ResetWithoutClosingHandshake) => {
+            Cause::Network("the server is gone".into())
+        }
+        Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_) => {
+            Cause::Protocol(error.to_string())
+        }
+        _ => Cause::Network(error.to_string()),
+    }
+}

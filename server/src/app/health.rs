@@ -1,0 +1,27 @@
+//! Whether the server can serve.
+
+use super::App;
+use super::error::AccessError;
+
+/// Why the server is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// It is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// Its store does not answer.
+    #[error(transparent)]
+    Store(#[from] AccessError),
+}
+
+/// Asks the store for the names of the tenants.
+///
+/// # Errors
+/// See [`NotReady`].
+pub async fn ready(app: &App) -> Result<(), NotReady> {
+    if app.connections().is_closing() {
+        return Err(NotReady::ShuttingDown);
+    }
+    app.catalog().tenants().await.map_err(AccessError::from)?;
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! `GET /metrics`: counters for Prometheus. They name no tenant, so they need no token.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use crate::app::App;
+use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
+
+pub async fn show(State(app): State<App>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics().text())
+}

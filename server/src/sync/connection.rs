@@ -1,0 +1,412 @@
+//! The task that drives one session over its socket.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use bytes::Bytes;
+use farshore_api::envelope;
+use farshore_store::sync::PushResult;
+use farshore_store::{SharedTenantStore, StoreError};
+use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::lane::{LaneHandle, Submission};
+use super::repair;
+use super::service::{Newest, SyncService};
+use super::session::{
+    Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Standing, Waits, fault,
+};
+use super::update::Update;
+use crate::auth::{AuthError, DevicePrincipal};
+use crate::telemetry::metrics::Direction;
+
+/// When an overloaded or failing server wants to be asked again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1_000;
+/// Reads and checks that one connection may have under way; the socket is not read beyond them.
+const MAX_WORK_PER_CONNECTION: usize = 8;
+/// What the socket's error says first when a message is longer than it may be. The type of the error is hidden.
+const TOO_LONG: &str = "Space limit exceeded";
+
+/// Something that a session asked for and that takes its time.
+type Work = Pin<Box<dyn Future<Output = Result<Done, Fault>> + Send>>;
+
+enum Done {
+    Event(Box<Event>),
+    Principal(Box<DevicePrincipal>),
+}
+
+/// One connected device.
+pub(super) struct Connection {
+    service: SyncService,
+    principal: DevicePrincipal,
+    socket: WebSocket,
+    store: SharedTenantStore,
+    lane: Arc<LaneHandle>,
+    session: Session,
+    answer_sender: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+    work: FuturesUnordered<Work>,
+    unflushed_bytes: usize,
+}
+
+/// What can wake a connection, besides its socket and its work.
+struct Wakers {
+    answers: mpsc::Receiver<Result<PushResult, Arc<StoreError>>>,
+    updates: broadcast::Receiver<Arc<Update>>,
+    authority: watch::Receiver<u64>,
+    newest: Newest,
+    draining: watch::Receiver<bool>,
+    reauthorise: tokio::time::Interval,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The device closed, or its network did.
+    Gone,
+    /// The server closes, and says why.
+    Fault(Fault),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Connection {
+    /// Serves one device until either side closes.
+    pub(super) async fn serve(
+        service: SyncService,
+        principal: DevicePrincipal,
+        mut socket: WebSocket,
+    ) {
+        let tenant = principal.scope().tenant().clone();
+        let store = match service.shared.catalog.open(principal.scope()).await {
+            Ok(store) => store,
+            Err(error) => {
+                tracing::error!(%tenant, %error, "a tenant's store does not open");
+                let fault = Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..internal() };
+                let _ = socket.send(message(&ServerFrame::Fault(fault))).await;
+                return;
+            }
+        };
+        let lane = service.lane(&tenant, &store);
+        let (answer_sender, answers) = mpsc::channel(MAX_PUSHES_WITH_LANE as usize + 1);
+        let wakers = Wakers {
+            answers,
+            updates: lane.updates(),
+            authority: lane.authority(),
+            newest: service.take_over(&tenant, principal.device()),
+            draining: service.draining(),
+            reauthorise: reauthorise_interval(service.shared.limits.reauthorise_interval_ms),
+        };
+        let limits = &service.shared.limits;
+        let waits = Waits {
+            hello_ms: limits.hello_timeout_ms,
+            heartbeat_ms: limits.heartbeat_ms,
+            silence_ms: limits.silence_limit_ms,
+        };
+        let now_ms = service.shared.clock.now_ms();
+        let session = Session::new(principal.device(), authority(&principal), waits, now_ms);
+        let work = FuturesUnordered::new();
+        let mut connection = Self {
+            service,
+            principal,
+            socket,
+            store,
+            lane,
+            session,
+            answer_sender,
+            work,
+            unflushed_bytes: 0,
+        };
+        let end = connection.run(wakers).await;
+        connection.close(end).await;
+    }
+
+    async fn run(&mut self, mut wakers: Wakers) -> End {
+        loop {
+            let event = match self.next_event(&mut wakers).await {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(end) => return end,
+            };
+            let now_ms = self.service.shared.clock.now_ms();
+            for effect in self.session.handle(event, now_ms) {
+                if let Err(end) = self.carry_out(effect).await {
+                    return end;
+                }
+            }
+            if let Err(end) = self.flush().await {
+                return end;
+            }
+        }
+    }
+
+    /// Answers come first: what a device pushed is answered before any page that may show it.
+    async fn next_event(&mut self, wakers: &mut Wakers) -> Result<Option<Event>, End> {
+        let wait_ms =
+            self.session.next_tick_ms().saturating_sub(self.service.shared.clock.now_ms());
+        tokio::select! {
+            biased;
+            () = wakers.newest.superseded() => Err(fault(FaultCode::Superseded, "a newer connection of this device").into()),
+            _ = wakers.draining.wait_for(|draining| *draining) => {
+                let mut fault = fault(FaultCode::ShuttingDown, "the server is shutting down");
+                fault.retry_after_ms = Some(RETRY_AFTER_MS);
+                Err(fault.into())
+            }
+            Some(answer) = wakers.answers.recv() => match answer {
+                Ok(result) => Ok(Some(Event::Answered(result))),
+                Err(error) => Err(store_fault(&error).into()),
+            },
+            Ok(()) = wakers.authority.changed() => {
+                self.reauthorise();
+                Ok(None)
+            }
+            _ = wakers.reauthorise.tick() => {
+                self.reauthorise();
+                Ok(None)
+            }
+            Some(done) = self.work.next(), if !self.work.is_empty() => match done? {
+                Done::Event(event) => Ok(Some(*event)),
+                Done::Principal(principal) => {
+                    let event = Event::Authorised(authority(&principal));
+                    self.principal = *principal;
+                    Ok(Some(event))
+                }
+            },
+            update = wakers.updates.recv() => match update {
+                Ok(update) => Ok(Some(Event::Update(update))),
+                Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
+                Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
+            },
+            message = self.socket.recv(), if self.may_read() => self.received(message),
+            () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1))) => Ok(Some(Event::Tick)),
+        }
+    }
+
+    /// What a device may have under way is bounded: it waits in its own socket for the rest.
+    fn may_read(&self) -> bool {
+        self.session.may_read() && self.work.len() < MAX_WORK_PER_CONNECTION
+    }
+
+    fn received(
+        &self,
+        message: Option<Result<Message, axum::Error>>,
+    ) -> Result<Option<Event>, End> {
+        let bytes = match message {
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
+            Some(Ok(Message::Text(_))) => return Err(protocol("frames are binary").into()),
+            Some(Err(error)) if error.to_string().starts_with(TOO_LONG) => {
+                return Err(protocol("the message is too long").into());
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+        };
+        self.service.shared.metrics.message(Direction::In, bytes.len());
+        let frame = envelope::open(&bytes).map_err(|error| protocol(error.to_string()))?;
+        let frame = ClientFrame::from_bytes(&frame).map_err(|error| protocol(error.to_string()))?;
+        self.service.shared.metrics.frame(Direction::In, frame.kind());
+        Ok(Some(Event::Frame(frame)))
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<(), End> {
+        match effect {
+            Effect::Send(frame) => self.send_frame(&frame).await,
+            Effect::SendShared(update) => {
+                let make = || seal(&self.session.shared_page(&update));
+                let bytes = update.message(self.session.grants_hash(), make);
+                let metrics = &self.service.shared.metrics;
+                metrics.frame(Direction::Out, "page");
+                metrics.rows_sent.inc_by(update.rows_for(self.session.grants()) as u64);
+                self.send(Message::Binary(bytes)).await
+            }
+            Effect::Submit(push) => {
+                let submission = Submission { push, answer: self.answer_sender.clone() };
+                self.lane.submit(submission).await.map_err(|_| End::Fault(internal()))
+            }
+            Effect::Close(fault) => Err(fault.into()),
+            Effect::Verify(token) => {
+                self.verify(token);
+                Ok(())
+            }
+            effect => {
+                self.read(effect);
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts what only reads the store.
+    fn read(&self, effect: Effect) {
+        let store = Arc::clone(&self.store);
+        let (device, grants) = (self.principal.device(), self.session.grants().to_vec());
+        let work = async move {
+            let event = match effect {
+                Effect::LoadStanding => Event::Standing(standing(&store, device).await?),
+                Effect::ReadPage(request) => Event::Page(store.page(request).await?),
+                Effect::Compare(totals) => {
+                    Event::Answer(repair::compare(store.as_ref(), &grants, totals).await?)
+                }
+                Effect::Repair(listings) => {
+                    Event::Answer(repair::repair(store.as_ref(), &grants, listings).await?)
+                }
+                Effect::Send(_)
+                | Effect::SendShared(_)
+                | Effect::Submit(_)
+                | Effect::Verify(_)
+                | Effect::Close(_) => Event::Tick,
+            };
+            Ok(event)
+        };
+        self.work.push(Box::pin(async move {
+            let event: Result<Event, StoreError> = work.await;
+            event.map(|event| Done::Event(Box::new(event))).map_err(|error| store_fault(&error))
+        }));
+    }
+
+    fn reauthorise(&self) {
+        let (authenticator, principal) =
+            (self.service.shared.authenticator.clone(), self.principal.clone());
+        self.work.push(Box::pin(async move {
+            let renewed = authenticator.reauthorise(&principal).await;
+            renewed
+                .map(|principal| Done::Principal(Box::new(principal)))
+                .map_err(|error| auth_fault(&error))
+        }));
+    }
+
+    fn verify(&self, token: String) {
+        let (authenticator, principal) =
+            (self.service.shared.authenticator.clone(), self.principal.clone());
+        self.work.push(Box::pin(async move {
+            let renewed = authenticator.device(&token).await.map_err(|error| auth_fault(&error))?;
+            if renewed.device() != principal.device() || renewed.scope() != principal.scope() {
+                return Err(fault(
+                    FaultCode::Unauthenticated,
+                    "the fresh token is for another device",
+                ));
+            }
+            Ok(Done::Principal(Box::new(renewed)))
+        }));
+    }
+
+    async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), End> {
+        let metrics = &self.service.shared.metrics;
+        metrics.frame(Direction::Out, frame.kind());
+        if let ServerFrame::Page(page) = frame {
+            metrics.rows_sent.inc_by(page.rows.len() as u64);
+        }
+        self.send(message(frame)).await
+    }
+
+    /// Queues a message; a device that does not read what waits for it is given up.
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        let bytes = length(&message);
+        self.service.shared.metrics.message(Direction::Out, bytes);
+        self.unflushed_bytes += bytes;
+        let limit = self.send_limit();
+        match tokio::time::timeout(limit, self.socket.feed(message)).await {
+            Ok(Ok(())) if self.unflushed_bytes > self.service.shared.limits.session_queue_bytes => {
+                self.flush().await
+            }
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.unflushed_bytes == 0 {
+            return Ok(());
+        }
+        self.unflushed_bytes = 0;
+        let limit = self.send_limit();
+        match tokio::time::timeout(limit, self.socket.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    fn send_limit(&self) -> Duration {
+        Duration::from_millis(self.service.shared.limits.silence_limit_ms)
+    }
+
+    async fn close(mut self, end: End) {
+        if let End::Fault(fault) = end {
+            self.service.shared.metrics.fault(fault.code.as_str());
+            tracing::info!(
+                tenant = %self.principal.scope().tenant(),
+                device = %self.principal.device(),
+                code = fault.code.as_str(),
+                reason = %fault.message,
+                "closing a connection"
+            );
+            // The device may be gone already; there is nobody else to tell, and no reason to wait for it.
+            let limit = self.send_limit();
+            let last_words = async {
+                let _ = self.send_frame(&ServerFrame::Fault(fault)).await;
+                let _ = self.socket.send(Message::Close(None)).await;
+            };
+            let _ = tokio::time::timeout(limit, last_words).await;
+        }
+    }
+}
+
+async fn standing(
+    store: &SharedTenantStore,
+    device: farshore_sync_core::ids::DeviceId,
+) -> Result<Standing, StoreError> {
+    Ok(Standing {
+        head: store.head().await?,
+        progress: store.device_progress(device).await?,
+        digest_key: store.digest_key().await?,
+        schema_version: store.schema().await?.map_or(0, |schema| schema.version),
+    })
+}
+
+fn seal(frame: &ServerFrame) -> Bytes {
+    Bytes::from(envelope::seal(&frame.to_bytes()))
+}
+
+fn message(frame: &ServerFrame) -> Message {
+    Message::Binary(seal(frame))
+}
+
+fn length(message: &Message) -> usize {
+    match message {
+        Message::Binary(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
+fn protocol(what: impl Into<String>) -> Fault {
+    fault(FaultCode::Protocol, what)
+}
+
+fn internal() -> Fault {
+    fault(FaultCode::Internal, "the server failed; its log says why")
+}
+
+fn store_fault(error: &StoreError) -> Fault {
+    tracing::error!(%error, "a store failed under a session");
+    Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..internal() }
+}
+
+fn auth_fault(error: &AuthError) -> Fault {
+    fault(error.fault_code(), error.to_string())
+}
+
+fn authority(principal: &DevicePrincipal) -> Authority {
+    Authority { grants: principal.grants().to_vec(), expires_at_ms: principal.expires_at_ms() }
+}
+
+fn reauthorise_interval(interval_ms: u64) -> tokio::time::Interval {
+    let period = Duration::from_millis(interval_ms.max(1));
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}

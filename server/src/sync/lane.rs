@@ -1,0 +1,237 @@
+//! The lane of a tenant: pushes of all its sessions go into one group commit, and every commit comes out once.
+//!
+//! One task for each tenant that has a session. A push is answered after its commit is durable, and before the
+//! commit is handed to readers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farshore_store::SharedTenantStore;
+use farshore_store::StoreError;
+use farshore_store::sync::{Batch, DevicePush, PushResult};
+use farshore_sync_core::ids::DeviceId;
+use farshore_sync_core::reason::ReasonCode;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use super::service::SyncLimits;
+use super::update::Update;
+use crate::clock::SharedClock;
+
+/// Transactions after which a group commit takes no more pushes in.
+pub const MAX_TRANSACTIONS_PER_COMMIT: usize = 2_048;
+/// Commits that a slow session may fall behind before it reads from the store instead.
+pub const MAX_UPDATES_BEHIND: usize = 64;
+
+/// A session's push, and where its answer goes.
+#[derive(Debug)]
+pub struct Submission {
+    /// What is pushed.
+    pub push: DevicePush,
+    /// Where the answer goes; it has room for every push that a session may have with the lane.
+    pub answer: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+}
+
+/// The way to a tenant's lane.
+#[derive(Debug, Clone)]
+pub struct LaneHandle {
+    submissions: mpsc::Sender<Submission>,
+    updates: broadcast::Sender<Arc<Update>>,
+    authority: watch::Sender<u64>,
+}
+
+impl LaneHandle {
+    /// Starts the lane of a tenant. It ends when the last handle is dropped.
+    pub fn start(
+        store: SharedTenantStore,
+        clock: SharedClock,
+        limits: &SyncLimits,
+        observer: impl LaneObserver,
+    ) -> Self {
+        let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
+        let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
+        let max_bytes = limits.commit_max_bytes;
+        let lane =
+            Lane { store, clock, max_bytes, waiting, updates: updates.downgrade(), observer };
+        tokio::spawn(lane.run());
+        Self { submissions, updates, authority: watch::Sender::new(0) }
+    }
+
+    /// Hands a push in; waits while too many wait already. An error means that the lane has ended.
+    pub async fn submit(&self, submission: Submission) -> Result<(), LaneEnded> {
+        self.submissions.send(submission).await.map_err(|_| LaneEnded)
+    }
+
+    /// Every commit from now on.
+    #[must_use]
+    pub fn updates(&self) -> broadcast::Receiver<Arc<Update>> {
+        self.updates.subscribe()
+    }
+
+    /// Every change of what devices of the tenant may do from now on.
+    #[must_use]
+    pub fn authority(&self) -> watch::Receiver<u64> {
+        self.authority.subscribe()
+    }
+
+    /// Tells every session that what its device may do has to be read again.
+    pub fn authority_changed(&self) {
+        self.authority.send_modify(|version| *version += 1);
+    }
+}
+
+/// The lane's task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lane of the tenant has ended")]
+pub struct LaneEnded;
+
+/// Who counts what lanes do.
+pub trait LaneObserver: Send + Sync + 'static {
+    /// A group commit became durable.
+    fn committed(&self, group: &CommittedGroup);
+    /// A group commit failed; nothing of it was kept.
+    fn failed(&self, error: &StoreError);
+}
+
+/// What a group commit held.
+#[derive(Debug, Clone)]
+pub struct CommittedGroup {
+    /// Devices whose pushes it joined.
+    pub pushes: usize,
+    /// Transactions.
+    pub transactions: usize,
+    /// Rows that changed.
+    pub rows: usize,
+    /// Why transactions were refused.
+    pub refusals: Vec<ReasonCode>,
+    /// How long it took until it was durable.
+    pub took: Duration,
+}
+
+struct Lane<O> {
+    store: SharedTenantStore,
+    clock: SharedClock,
+    max_bytes: usize,
+    waiting: mpsc::Receiver<Submission>,
+    updates: broadcast::WeakSender<Arc<Update>>,
+    observer: O,
+}
+
+/// A group of pushes, one for each device, with every submission that went into it.
+#[derive(Default)]
+struct Group {
+    pushes: Vec<DevicePush>,
+    answers: Vec<Vec<Answer>>,
+    by_device: HashMap<DeviceId, usize>,
+    transactions: usize,
+    bytes: usize,
+}
+
+/// How many transactions of a push belong to one submission, and where their answers go.
+struct Answer {
+    transactions: usize,
+    sender: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+}
+
+impl Group {
+    fn add(&mut self, submission: Submission) {
+        let Submission { push, answer } = submission;
+        self.transactions += push.transactions.len();
+        self.bytes += push.transactions.iter().map(Vec::len).sum::<usize>();
+        let answer = Answer { transactions: push.transactions.len(), sender: answer };
+        match self.by_device.get(&push.device) {
+            // Rights may have changed between two pushes of a device: the later ones decide for both.
+            Some(at) => {
+                let earlier = &mut self.pushes[*at];
+                earlier.settled = earlier.settled.max(push.settled);
+                earlier.grants = push.grants;
+                earlier.transactions.extend(push.transactions);
+                self.answers[*at].push(answer);
+            }
+            None => {
+                self.by_device.insert(push.device, self.pushes.len());
+                self.pushes.push(push);
+                self.answers.push(vec![answer]);
+            }
+        }
+    }
+
+    const fn is_full(&self, max_bytes: usize) -> bool {
+        self.transactions >= MAX_TRANSACTIONS_PER_COMMIT || self.bytes >= max_bytes
+    }
+}
+
+impl<O: LaneObserver> Lane<O> {
+    async fn run(mut self) {
+        while let Some(first) = self.waiting.recv().await {
+            let mut group = Group::default();
+            group.add(first);
+            while !group.is_full(self.max_bytes)
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                group.add(next);
+            }
+            self.commit(group).await;
+        }
+    }
+
+    async fn commit(&self, group: Group) {
+        let (pushes, transactions) = (group.pushes.len(), group.transactions);
+        let started = Instant::now();
+        match self.store.commit(Batch { now_ms: self.clock.now_ms(), pushes: group.pushes }).await {
+            Ok(mut committed) => {
+                let results = std::mem::take(&mut committed.results);
+                let refusals = results.iter().flat_map(refusals).collect();
+                let (rows, took) = (committed.rows.len(), started.elapsed());
+                self.observer.committed(&CommittedGroup {
+                    pushes,
+                    transactions,
+                    rows,
+                    refusals,
+                    took,
+                });
+                for (result, answers) in results.into_iter().zip(group.answers) {
+                    answer(result, answers);
+                }
+                if committed.seq > committed.seq_before
+                    && let Some(updates) = self.updates.upgrade()
+                {
+                    // Nobody listens: every session will read from the store when it gets there.
+                    let _ = updates.send(Arc::new(Update::new(committed)));
+                }
+            }
+            Err(error) => {
+                self.observer.failed(&error);
+                let error = Arc::new(error);
+                for answer in group.answers.into_iter().flatten() {
+                    let _ = answer.sender.try_send(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+}
+
+fn refusals(result: &PushResult) -> impl Iterator<Item = ReasonCode> {
+    let (PushResult::Answered(outcomes) | PushResult::Forked { answered: outcomes, .. }) = result;
+    outcomes.iter().filter_map(|outcome| outcome.refused.as_ref().map(|refused| refused.code))
+}
+
+/// Splits the answer to a device's joined pushes among the submissions. A session that has gone needs none.
+fn answer(result: PushResult, answers: Vec<Answer>) {
+    let (mut outcomes, forked) = match result {
+        PushResult::Answered(outcomes) => (outcomes, None),
+        PushResult::Forked { answered, number } => (answered, Some(number)),
+    };
+    for Answer { transactions, sender } in answers {
+        let rest = outcomes.split_off(transactions.min(outcomes.len()));
+        let mine = std::mem::replace(&mut outcomes, rest);
+        let result = match forked {
+            Some(number) if mine.len() < transactions => {
+                PushResult::Forked { answered: mine, number }
+            }
+            _ => PushResult::Answered(mine),
+        };
+        let _ = sender.try_send(Ok(result));
+    }
+}

@@ -1,0 +1,21 @@
+//! The sync service: every connected device, and one lane for each tenant that has any.
+//!
+//! - [`session`]: one connection as a state machine.
+//! - [`lane`]: group commits of a tenant.
+//! - [`update`]: a commit on its way to all sessions.
+//! - [`page`]: the store's rows as the wire's pages.
+//! - [`connection`]: the task that drives one session over a socket.
+//! - [`repair`]: finding the rows in which a device differs.
+//! - [`service`]: what http hands authenticated sockets to.
+
+mod connection;
+mod lane;
+mod page;
+mod repair;
+mod service;
+mod session;
+#[cfg(test)]
+mod tests;
+mod update;
+
+pub use service::{SyncLimits, SyncService};

@@ -1,0 +1,211 @@
+//! The service that http hands authenticated sockets to.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::extract::ws::WebSocket;
+use farshore_store::SharedTenantStore;
+use farshore_store::StoreError;
+use farshore_store::catalog::Catalog;
+use farshore_sync_core::ids::{DeviceId, TenantId};
+use tokio::sync::watch;
+
+use super::connection::Connection;
+use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
+use crate::auth::{Authenticator, DevicePrincipal};
+use crate::clock::SharedClock;
+use crate::telemetry::metrics::Metrics;
+
+/// The limits of each session and lane.
+#[derive(Debug, Clone)]
+pub struct SyncLimits {
+    /// Time for a device to say Hello.
+    pub hello_timeout_ms: u64,
+    /// Silence after which the server sends a ping.
+    pub heartbeat_ms: u64,
+    /// Silence after which a connection counts as dead.
+    pub silence_limit_ms: u64,
+    /// How often the rights of a connected device are read again.
+    pub reauthorise_interval_ms: u64,
+    /// Most bytes that wait in one connection for a slow reader.
+    pub session_queue_bytes: usize,
+    /// Most pushes that wait for the commit of one tenant.
+    pub lane_queue_pushes: usize,
+    /// Most bytes of transactions in one commit.
+    pub commit_max_bytes: usize,
+}
+
+/// The sync service. Cloning it is cheap; every clone is the same service.
+#[derive(Clone)]
+pub struct SyncService {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub catalog: Arc<dyn Catalog>,
+    pub authenticator: Authenticator,
+    pub limits: SyncLimits,
+    pub metrics: Metrics,
+    pub clock: SharedClock,
+    lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
+    /// The newest connection of each device: an older one gives way to it.
+    newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
+    draining: watch::Sender<bool>,
+    sessions: watch::Sender<usize>,
+}
+
+impl SyncService {
+    /// A service without sessions.
+    #[must_use]
+    pub fn new(
+        catalog: Arc<dyn Catalog>,
+        authenticator: Authenticator,
+        limits: SyncLimits,
+        metrics: Metrics,
+        clock: SharedClock,
+    ) -> Self {
+        let shared = Shared {
+            catalog,
+            authenticator,
+            limits,
+            metrics,
+            clock,
+            lanes: Mutex::default(),
+            newest: Mutex::default(),
+            draining: watch::Sender::new(false),
+            sessions: watch::Sender::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Serves one device until either side closes.
+    pub async fn run(&self, principal: DevicePrincipal, socket: WebSocket) {
+        let _counted = Counted::new(&self.shared);
+        Connection::serve(self.clone(), principal, socket).await;
+    }
+
+    /// Makes every session of a tenant read again what its device may do.
+    pub fn authority_changed(&self, tenant: &TenantId) {
+        if let Some(lane) = lock(&self.shared.lanes).get(tenant).and_then(Weak::upgrade) {
+            lane.authority_changed();
+        }
+    }
+
+    /// Tells the service that a tenant has a new schema: stores read it with each commit, so nothing waits for it.
+    pub fn schema_changed(&self, tenant: &TenantId) {
+        tracing::info!(%tenant, "schema changed");
+    }
+
+    /// Closes every session with a fault that says so, and waits until they have ended; the caller bounds the wait.
+    pub async fn drain(&self) {
+        self.shared.draining.send_replace(true);
+        let mut sessions = self.shared.sessions.subscribe();
+        // The sender lives as long as the service, so that waiting cannot fail.
+        let _ = sessions.wait_for(|open| *open == 0).await;
+    }
+
+    /// How many devices are connected.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        *self.shared.sessions.borrow()
+    }
+
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.shared.draining.subscribe()
+    }
+
+    /// The lane of a tenant, started where none runs.
+    pub(super) fn lane(&self, tenant: &TenantId, store: &SharedTenantStore) -> Arc<LaneHandle> {
+        let mut lanes = lock(&self.shared.lanes);
+        if let Some(lane) = lanes.get(tenant).and_then(Weak::upgrade) {
+            return lane;
+        }
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        let observer = Observer { metrics: self.shared.metrics.clone(), tenant: tenant.clone() };
+        let (clock, limits) = (Arc::clone(&self.shared.clock), &self.shared.limits);
+        let lane = Arc::new(LaneHandle::start(Arc::clone(store), clock, limits, observer));
+        lanes.insert(tenant.clone(), Arc::downgrade(&lane));
+        lane
+    }
+
+    /// Makes a connection the newest of its device, and returns what tells it when it no longer is.
+    pub(super) fn take_over(&self, tenant: &TenantId, device: DeviceId) -> Newest {
+        let mut newest = lock(&self.shared.newest);
+        let sender =
+            newest.entry((tenant.clone(), device)).or_insert_with(|| watch::Sender::new(0));
+        sender.send_modify(|turn| *turn += 1);
+        let turn = *sender.borrow();
+        Newest {
+            receiver: sender.subscribe(),
+            turn,
+            place: (tenant.clone(), device),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// A connection's claim to be the newest of its device.
+pub(super) struct Newest {
+    receiver: watch::Receiver<u64>,
+    turn: u64,
+    place: (TenantId, DeviceId),
+    shared: Arc<Shared>,
+}
+
+impl Newest {
+    /// Waits until a newer connection of the device has come.
+    pub(super) async fn superseded(&mut self) {
+        let turn = self.turn;
+        if self.receiver.wait_for(|newest| *newest != turn).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Newest {
+    fn drop(&mut self) {
+        let mut newest = lock(&self.shared.newest);
+        if newest.get(&self.place).is_some_and(|sender| *sender.borrow() == self.turn) {
+            newest.remove(&self.place);
+        }
+    }
+}
+
+/// Counts a session while it lives.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.sessions.send_modify(|open| *open += 1);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.send_modify(|open| *open -= 1);
+    }
+}
+
+struct Observer {
+    metrics: Metrics,
+    tenant: TenantId,
+}
+
+impl LaneObserver for Observer {
+    fn committed(&self, group: &CommittedGroup) {
+        self.metrics.transactions.inc_by(group.transactions as u64);
+        self.metrics.rows_written.inc_by(group.rows as u64);
+        self.metrics.commit_duration.observe(group.took.as_secs_f64());
+        self.metrics.commit_pushes.observe(group.pushes as f64);
+        group.refusals.iter().for_each(|code| self.metrics.refusal(code.as_str()));
+    }
+
+    fn failed(&self, error: &StoreError) {
+        tracing::error!(tenant = %self.tenant, %error, "a commit failed; its pushes will come again");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

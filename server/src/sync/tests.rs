@@ -1,0 +1,333 @@
+//! The session machine against a scripted device and store.
+
+use std::sync::Arc;
+
+use farshore_store::sync::{
+    ChangedRow, Committed, DeviceProgress, Head, PageRead, PageRequest, PushResult, RowChange,
+};
+use farshore_sync_core::digest::{DigestKey, Sum, Totals};
+use farshore_sync_core::hlc::Hlc;
+use farshore_sync_core::ids::{CollectionId, DeviceId, RowId};
+use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::wire::{
+    ClientFrame, FaultCode, Grant, Hello, Page, Push, PushOutcome, Refill, Rights, ScopePosition,
+    ServerFrame, scopes_hash,
+};
+
+use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Standing, Waits};
+use super::update::Update;
+
+const NOW: u64 = 1_700_000_000_000;
+const WAITS: Waits = Waits { hello_ms: 5_000, heartbeat_ms: 15_000, silence_ms: 40_000 };
+
+fn grant(scope: &str) -> Grant {
+    Grant { scope: scope.parse().unwrap(), rights: Rights::Write }
+}
+
+fn grants() -> Vec<Grant> {
+    vec![grant("a"), grant("b")]
+}
+
+fn head(seq: u64) -> Head {
+    Head { seq, horizon: 10, epoch: 7 }
+}
+
+fn hello(cursor: u64) -> Hello {
+    Hello {
+        protocol: 1,
+        schema_version: 1,
+        epoch: 7,
+        scopes_hash: scopes_hash(&grants()),
+        cursor,
+        positions: vec![],
+        settled: 0,
+        next_number: 1,
+        transactions: vec![],
+    }
+}
+
+fn push(number: u64) -> ClientFrame {
+    let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
+    ClientFrame::Push(Push { settled: 0, transactions: vec![transaction.encode().into()] })
+}
+
+fn answered(number: u64, seq: u64) -> Event {
+    let outcome = PushOutcome { number, seq, refused: None, corrected: None };
+    Event::Answered(PushResult::Answered(vec![outcome]))
+}
+
+fn row(seq: u64, scope: &str) -> ChangedRow {
+    ChangedRow {
+        seq,
+        scope: scope.parse().unwrap(),
+        collection: CollectionId(1),
+        row: RowId::from_bytes([seq as u8; 16]),
+        change: RowChange::State(vec![1]),
+        chunks: vec![],
+    }
+}
+
+fn complete(seq: u64, rows: Vec<ChangedRow>) -> Event {
+    let (positions, totals) = (vec![seq, seq], Totals::new());
+    Event::Page(PageRead { head: head(seq), rows, positions, complete: true, totals })
+}
+
+fn update(before: u64, rows: Vec<ChangedRow>) -> Event {
+    let seq = rows.last().unwrap().seq;
+    let place = (rows[0].scope.clone(), CollectionId(1));
+    Event::Update(Arc::new(Update::new(Committed {
+        seq_before: before,
+        seq,
+        results: vec![],
+        rows,
+        totals: vec![(place, Sum(u128::from(seq)))],
+        documents_came_anew: false,
+    })))
+}
+
+fn standing(seq: u64) -> Event {
+    Event::Standing(Standing {
+        head: head(seq),
+        progress: DeviceProgress::default(),
+        digest_key: DigestKey([0; 32]),
+        schema_version: 1,
+    })
+}
+
+struct Bench(Session);
+
+impl Bench {
+    fn new() -> Self {
+        let authority = Authority { grants: grants(), expires_at_ms: NOW + 3_600_000 };
+        Self(Session::new(DeviceId::from_bytes([1; 16]), authority, WAITS, NOW))
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Effect> {
+        self.0.handle(event, NOW)
+    }
+
+    fn frame(&mut self, frame: ClientFrame) -> Vec<Effect> {
+        self.on(Event::Frame(frame))
+    }
+
+    /// Up to Welcome; what follows it comes back.
+    fn greet(&mut self, hello: Hello, seq: u64) -> Vec<Effect> {
+        assert!(matches!(self.frame(ClientFrame::Hello(hello))[..], [Effect::LoadStanding]));
+        self.on(standing(seq))
+    }
+
+    /// In step at a seq.
+    fn in_step(seq: u64) -> Self {
+        let mut bench = Self::new();
+        bench.greet(hello(seq), seq);
+        bench.on(complete(seq, vec![]));
+        bench
+    }
+}
+
+fn pages(effects: &[Effect]) -> Vec<&Page> {
+    let page = |effect| match effect {
+        &Effect::Send(ServerFrame::Page(ref page)) => Some(page),
+        _ => None,
+    };
+    effects.iter().filter_map(page).collect()
+}
+
+fn closes_with(effects: &[Effect], code: FaultCode) -> bool {
+    matches!(effects, [Effect::Close(fault)] if fault.code == code)
+}
+
+fn request(effects: &[Effect]) -> Option<&PageRequest> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::ReadPage(request) => Some(request),
+        _ => None,
+    })
+}
+
+#[test]
+fn welcome_and_the_first_page_need_no_second_word_of_the_device() {
+    let mut bench = Bench::new();
+    let effects = bench.greet(hello(50), 60);
+    let [Effect::Send(ServerFrame::Welcome(welcome)), Effect::ReadPage(request)] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((welcome.head, welcome.refill, &welcome.grants), (60, Refill::No, &None));
+    assert!(request.positions.iter().all(|(_, seq)| *seq == 50));
+    let effects = bench.on(complete(60, vec![row(55, "a")]));
+    assert_eq!(pages(&effects)[0].checkpoint.map(|checkpoint| checkpoint.seq), Some(60));
+}
+
+#[test]
+fn frames_out_of_order_are_a_named_fault() {
+    let out_of_order = [
+        ClientFrame::Resume(vec![]),
+        push(1),
+        ClientFrame::Compare(vec![]),
+        ClientFrame::Buckets(vec![]),
+        ClientFrame::Token(String::new()),
+    ];
+    for frame in out_of_order {
+        assert!(closes_with(&Bench::new().frame(frame), FaultCode::Protocol));
+    }
+    let mut bench = Bench::in_step(50);
+    assert!(closes_with(&bench.frame(ClientFrame::Hello(hello(1))), FaultCode::Protocol));
+    assert!(closes_with(&bench.frame(ClientFrame::Resume(vec![])), FaultCode::Protocol));
+    let Hello { protocol, .. } = hello(0);
+    let newer = Hello { protocol: protocol + 1, ..hello(0) };
+    let effects = Bench::new().frame(ClientFrame::Hello(newer));
+    assert!(closes_with(&effects, FaultCode::UnsupportedVersion));
+}
+
+#[test]
+fn a_copy_that_is_too_old_or_of_another_epoch_is_filled_anew() {
+    for (hello, refill) in [
+        (hello(5), Refill::BelowHorizon),
+        (Hello { epoch: 6, ..hello(50) }, Refill::NewEpoch),
+        (hello(61), Refill::NewEpoch),
+        (hello(10), Refill::No),
+    ] {
+        let effects = Bench::new().greet(hello.clone(), 60);
+        let Effect::Send(ServerFrame::Welcome(welcome)) = &effects[0] else { panic!() };
+        assert_eq!(welcome.refill, refill, "{hello:?}");
+        let from_start = request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 0);
+        assert_eq!(from_start, refill != Refill::No);
+    }
+}
+
+#[test]
+fn scopes_that_differ_wait_for_the_positions_of_the_device() {
+    let mut bench = Bench::new();
+    let effects = bench.greet(Hello { scopes_hash: Sum(1), ..hello(50) }, 60);
+    assert!(request(&effects).is_none(), "{effects:?}");
+    let known = ScopePosition { scope: "a".parse().unwrap(), seq: 50 };
+    let effects = bench.frame(ClientFrame::Resume(vec![known]));
+    let seqs: Vec<u64> = request(&effects).unwrap().positions.iter().map(|(_, seq)| *seq).collect();
+    assert_eq!(seqs, [50, 0]);
+}
+
+#[test]
+fn a_page_waits_for_the_answers_to_pushes_that_it_may_show() {
+    let mut bench = Bench::new();
+    bench.greet(hello(50), 60);
+    bench.frame(push(1));
+    let effects = bench.on(complete(61, vec![row(61, "a")]));
+    assert!(effects.is_empty(), "{effects:?}");
+    let effects = bench.on(answered(1, 61));
+    assert!(matches!(effects[0], Effect::Send(ServerFrame::Outcomes(_))));
+    assert_eq!(pages(&effects).len(), 1);
+}
+
+#[test]
+fn updates_follow_each_other_and_a_gap_is_read_from_the_store() {
+    let mut bench = Bench::in_step(50);
+    assert!(matches!(bench.on(update(50, vec![row(51, "a")]))[..], [Effect::SendShared(_)]));
+    assert!(bench.on(update(50, vec![row(51, "a")])).is_empty(), "seen already");
+    assert!(bench.on(update(51, vec![row(52, "elsewhere")])).is_empty(), "not for this device");
+    let effects = bench.on(update(53, vec![row(54, "a")]));
+    assert!(request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 52));
+    let mut lagged = Bench::in_step(50);
+    assert!(request(&lagged.on(Event::Lagged)).is_some());
+}
+
+#[test]
+fn a_commit_that_came_while_a_page_was_read_is_read_next() {
+    let mut bench = Bench::new();
+    bench.greet(hello(50), 60);
+    assert!(bench.on(update(60, vec![row(61, "a")])).is_empty(), "the page may hold it");
+    let effects = bench.on(complete(60, vec![]));
+    assert!(request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 60), "{effects:?}");
+    let effects = bench.on(complete(61, vec![row(61, "a")]));
+    assert_eq!(pages(&effects)[0].rows.len(), 1);
+    assert!(request(&effects).is_none());
+}
+
+#[test]
+fn a_push_without_a_visible_row_is_still_confirmed_by_a_checkpoint() {
+    let mut bench = Bench::in_step(50);
+    bench.on(update(50, vec![row(51, "elsewhere")]));
+    bench.frame(push(1));
+    let effects = bench.on(answered(1, 51));
+    assert_eq!(pages(&effects)[0].checkpoint.map(|checkpoint| checkpoint.seq), Some(51));
+}
+
+#[test]
+fn the_socket_is_not_read_while_the_lane_holds_too_many_pushes() {
+    let mut bench = Bench::in_step(50);
+    for number in 1..=MAX_PUSHES_WITH_LANE {
+        assert!(bench.0.may_read());
+        bench.frame(push(number));
+    }
+    assert!(!bench.0.may_read());
+    bench.on(answered(1, 51));
+    assert!(bench.0.may_read());
+}
+
+#[test]
+fn the_socket_is_not_read_while_hello_is_being_answered() {
+    let mut bench = Bench::new();
+    assert!(bench.0.may_read());
+    bench.frame(ClientFrame::Hello(hello(50)));
+    assert!(!bench.0.may_read(), "a push that follows at once waits");
+    bench.on(standing(60));
+    assert!(bench.0.may_read());
+}
+
+#[test]
+fn a_changed_right_stops_pages_at_once() {
+    let mut bench = Bench::in_step(50);
+    let authority = Authority { grants: vec![grant("a")], expires_at_ms: NOW + 1 };
+    let effects = bench.on(Event::Authorised(authority));
+    assert!(
+        matches!(&effects[..], [Effect::Send(ServerFrame::Scopes(grants))] if grants.len() == 1)
+    );
+    assert!(bench.on(update(50, vec![row(51, "b")])).is_empty());
+    let known = ScopePosition { scope: "a".parse().unwrap(), seq: 50 };
+    let effects = bench.frame(ClientFrame::Resume(vec![known]));
+    assert_eq!(request(&effects).unwrap().positions.len(), 1);
+}
+
+#[test]
+fn rights_that_change_twice_wait_for_the_second_answer() {
+    let mut bench = Bench::in_step(50);
+    for grants in [vec![grant("a")], vec![grant("b")]] {
+        bench.on(Event::Authorised(Authority { grants, expires_at_ms: NOW + 1 }));
+    }
+    let held = |scope: &str| ScopePosition { scope: scope.parse().unwrap(), seq: 50 };
+    let effects = bench.frame(ClientFrame::Resume(vec![held("a")]));
+    assert!(effects.is_empty(), "{effects:?}");
+    let effects = bench.frame(ClientFrame::Resume(vec![held("b")]));
+    assert_eq!(request(&effects).unwrap().positions, [("b".parse().unwrap(), 50)]);
+}
+
+#[test]
+fn a_page_that_was_asked_for_before_the_rights_changed_is_thrown_away() {
+    let mut bench = Bench::in_step(50);
+    assert!(request(&bench.on(Event::Lagged)).is_some());
+    bench.on(Event::Authorised(Authority { grants: vec![grant("b")], expires_at_ms: NOW + 1 }));
+    assert!(request(&bench.frame(ClientFrame::Resume(vec![]))).is_none(), "one read at a time");
+    let effects = bench.on(complete(60, vec![row(55, "a"), row(56, "b")]));
+    assert!(pages(&effects).is_empty(), "{effects:?}");
+    assert_eq!(request(&effects).unwrap().positions, [("b".parse().unwrap(), 0)]);
+}
+
+#[test]
+fn expiry_and_silence_end_a_session() {
+    let mut bench = Bench::in_step(50);
+    let effects = bench.0.handle(Event::Tick, NOW + WAITS.heartbeat_ms);
+    assert!(matches!(effects[..], [Effect::Send(ServerFrame::Ping(_))]));
+    let effects = bench.0.handle(Event::Tick, NOW + WAITS.silence_ms);
+    assert!(closes_with(&effects, FaultCode::Silent));
+    let effects = Bench::in_step(50).0.handle(Event::Tick, NOW + 3_600_000);
+    assert!(closes_with(&effects, FaultCode::Unauthenticated));
+    let effects = Bench::new().0.handle(Event::Tick, NOW + WAITS.hello_ms);
+    assert!(closes_with(&effects, FaultCode::Silent));
+}
+
+#[test]
+fn a_fork_is_answered_up_to_it_and_closes() {
+    let mut bench = Bench::in_step(50);
+    bench.frame(push(1));
+    let effects = bench.on(Event::Answered(PushResult::Forked { answered: vec![], number: 1 }));
+    assert!(closes_with(&effects, FaultCode::ReplicaForked));
+}

@@ -1,0 +1,111 @@
+//! A commit on its way to every session: filtered, encoded and compressed once for all that share their scopes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use farshore_store::sync::{Committed, RowChange};
+use farshore_sync_core::digest::{Sum, Totals};
+use farshore_sync_core::wire::limits::{MAX_ROWS_PER_PAGE, PAGE_TARGET_BYTES};
+use farshore_sync_core::wire::{Checkpoint, Grant, Page};
+
+use super::page;
+
+/// Bytes of rows and changes up to which a commit goes out as one page; larger ones are read from the store.
+pub const MAX_SHARED_PAGE_BYTES: usize = 2 * PAGE_TARGET_BYTES;
+
+/// A durable commit.
+#[derive(Debug)]
+pub struct Update {
+    committed: Committed,
+    shareable: bool,
+    /// One message for each set of scopes, made by the first session that has it.
+    messages: Mutex<HashMap<Sum, Bytes>>,
+}
+
+/// How an update relates to what a session has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The session has it.
+    Already,
+    /// It follows what the session has.
+    Next,
+    /// Something between is missing.
+    Later,
+}
+
+impl Update {
+    /// Wraps a commit. The answers to its pushes have gone their own way.
+    #[must_use]
+    pub fn new(committed: Committed) -> Self {
+        let bytes: usize = committed.rows.iter().map(row_bytes).sum();
+        let shareable = !committed.documents_came_anew
+            && committed.rows.len() <= MAX_ROWS_PER_PAGE
+            && bytes <= MAX_SHARED_PAGE_BYTES;
+        Self { committed, shareable, messages: Mutex::default() }
+    }
+
+    /// The seq after the commit.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.committed.seq
+    }
+
+    /// Whether its rows are all that a reader needs, and few enough for one page.
+    #[must_use]
+    pub const fn is_shareable(&self) -> bool {
+        self.shareable
+    }
+
+    /// How it relates to a session that has everything up to a seq.
+    #[must_use]
+    pub const fn seen_from(&self, seq: u64) -> Seen {
+        if self.committed.seq <= seq {
+            Seen::Already
+        } else if self.committed.seq_before == seq {
+            Seen::Next
+        } else {
+            Seen::Later
+        }
+    }
+
+    /// How many of its rows a device with these scopes sees.
+    #[must_use]
+    pub fn rows_for(&self, grants: &[Grant]) -> usize {
+        self.committed.rows.iter().filter(|row| page::scope_index(grants, row).is_some()).count()
+    }
+
+    /// Brings a session's totals to the state after the commit.
+    pub fn add_totals(&self, totals: &mut Totals, grants: &[Grant]) {
+        for (place, change) in &self.committed.totals {
+            if grants.binary_search_by(|grant| grant.scope.cmp(&place.0)).is_ok() {
+                totals.entry(place.clone()).or_default().add(*change);
+            }
+        }
+    }
+
+    /// The page for a device with these scopes.
+    #[must_use]
+    pub fn page_for(&self, grants: &[Grant], root: Sum) -> Page {
+        let mut page = Page::default();
+        for row in &self.committed.rows {
+            page::append(&mut page, grants, row.clone());
+        }
+        page.checkpoint = Some(Checkpoint { seq: self.committed.seq, root });
+        page
+    }
+
+    /// The message for all sessions with the same scopes, made once.
+    pub fn message(&self, grants_hash: Sum, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.entry(grants_hash).or_insert_with(make).clone()
+    }
+}
+
+fn row_bytes(row: &farshore_store::sync::ChangedRow) -> usize {
+    let state = match &row.change {
+        RowChange::State(state) => state.len(),
+        RowChange::Deleted(_) | RowChange::Departed => 0,
+    };
+    state + row.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() + 32
+}

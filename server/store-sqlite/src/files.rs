@@ -1,0 +1,147 @@
+//! The files of one tenant and the order in which they come and go.
+//!
+//! | file | what it says |
+//! |---|---|
+//! | `<id>.db.creating` | a creation that has not got as far as its key: it is thrown away by the next one |
+//! | `<id>.key` | the tenant exists |
+//! | `<id>.db` | its data |
+//! | `<id>.erased` | it was erased; its id is not used again |
+//!
+//! Creation: the database under its first name, the key, the second name. Erasure: the marker, the key, the
+//! data. Each step is durable before the next begins, so that a crash in between is finished by whoever comes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use farshore_store::sync_core::ids::TenantId;
+
+use crate::durable;
+
+const KEY_EXTENSION: &str = "key";
+const MARKER_EXTENSION: &str = "erased";
+
+/// Where the files of one tenant are.
+#[derive(Debug, Clone)]
+pub(crate) struct TenantFiles {
+    folder: PathBuf,
+    tenant: TenantId,
+}
+
+/// Whether a tenant exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existence {
+    Unknown,
+    Present,
+    Erased,
+}
+
+impl TenantFiles {
+    pub const fn new(folder: PathBuf, tenant: TenantId) -> Self {
+        Self { folder, tenant }
+    }
+
+    /// The sealed key.
+    pub fn key(&self) -> PathBuf {
+        self.with_ending(KEY_EXTENSION)
+    }
+
+    /// The encrypted database.
+    pub fn database(&self) -> PathBuf {
+        self.with_ending("db")
+    }
+
+    /// The encrypted database before the tenant exists.
+    pub fn creating(&self) -> PathBuf {
+        self.with_ending("db.creating")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.with_ending(MARKER_EXTENSION)
+    }
+
+    fn with_ending(&self, ending: &str) -> PathBuf {
+        self.folder.join(format!("{}.{ending}", self.tenant))
+    }
+
+    pub fn existence(&self) -> io::Result<Existence> {
+        if self.marker().try_exists()? {
+            Ok(Existence::Erased)
+        } else if self.key().try_exists()? {
+            Ok(Existence::Present)
+        } else {
+            Ok(Existence::Unknown)
+        }
+    }
+
+    /// Throws away what a creation left that never got as far as its key: nobody can read it.
+    pub fn clear_creation(&self) -> io::Result<()> {
+        remove_database(&self.creating())
+    }
+
+    /// Gives the database of a tenant that has its key its second name, where it does not have it yet.
+    pub fn finish_creation(&self) -> io::Result<()> {
+        if self.creating().try_exists()? && !self.database().try_exists()? {
+            fs::rename(self.creating(), self.database())?;
+            durable::sync_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Erases the tenant: once the key is gone, the data is noise. Repeating it does no harm.
+    pub fn erase(&self) -> io::Result<()> {
+        if !self.marker().try_exists()? {
+            durable::create(&self.marker(), b"")?;
+        }
+        durable::shred(&self.key())?;
+        durable::sync_folder(&self.folder)?;
+        remove_database(&self.database())?;
+        remove_database(&self.creating())?;
+        durable::sync_folder(&self.folder)
+    }
+}
+
+/// Every tenant that exists in a folder, sorted.
+pub(crate) fn tenants_in(folder: &Path) -> io::Result<Vec<TenantId>> {
+    let mut tenants = Vec::new();
+    for files in with_extension(folder, KEY_EXTENSION)? {
+        if files.existence()? == Existence::Present {
+            tenants.push(files.tenant);
+        }
+    }
+    tenants.sort();
+    Ok(tenants)
+}
+
+/// Finishes the erasures that a crash interrupted.
+pub(crate) fn finish_erasures(folder: &Path) -> io::Result<()> {
+    for files in with_extension(folder, MARKER_EXTENSION)? {
+        if files.key().try_exists()? || files.database().try_exists()? {
+            files.erase()?;
+        }
+    }
+    Ok(())
+}
+
+fn with_extension(folder: &Path, extension: &str) -> io::Result<Vec<TenantFiles>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let stem = stem.filter(|_| path.extension().is_some_and(|of| of == extension));
+        if let Some(tenant) = stem.and_then(|stem| stem.parse().ok()) {
+            found.push(TenantFiles::new(folder.to_owned(), tenant));
+        }
+    }
+    Ok(found)
+}
+
+fn remove_database(path: &Path) -> io::Result<()> {
+    durable::remove(path)?;
+    for companion in ["-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(companion);
+        durable::remove(Path::new(&name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! An open tenant: one writer, a few readers beside it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use farshore_store::StoreError;
+use farshore_store::sql::SchemaCache;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task;
+
+use crate::config::SqliteConfig;
+use crate::connection::{self, Role};
+use crate::data_key::DataKey;
+use crate::failure::Failure;
+use crate::migrations;
+use crate::scope_numbers::ScopeNumbers;
+
+/// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
+#[derive(Debug)]
+pub(crate) struct SqliteTenant(pub Arc<OpenTenant>);
+
+/// The connections of one tenant and what is remembered of it.
+#[derive(Debug)]
+pub(crate) struct OpenTenant {
+    path: PathBuf,
+    key: DataKey,
+    config: Arc<SqliteConfig>,
+    /// `None` once the tenant was erased.
+    writer: Mutex<Option<Connection>>,
+    idle_readers: Mutex<Vec<Connection>>,
+    reader_permits: Arc<Semaphore>,
+    erased: AtomicBool,
+    pub scopes: ScopeNumbers,
+    pub schemas: SchemaCache,
+}
+
+impl OpenTenant {
+    /// Opens the file of a tenant and brings its tables up to date. Blocks.
+    pub fn open(
+        path: PathBuf,
+        key: DataKey,
+        config: Arc<SqliteConfig>,
+    ) -> Result<Self, StoreError> {
+        let writer = connection::open(&path, &key, Role::Writer, &config);
+        let writer =
+            writer.and_then(|mut writer| migrations::migrate(&mut writer).map(|()| writer));
+        let writer = writer.map_err(|failure| failure.during("open a tenant's database"))?;
+        Ok(Self {
+            path,
+            key,
+            writer: Mutex::new(Some(writer)),
+            idle_readers: Mutex::default(),
+            reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
+            erased: AtomicBool::new(false),
+            config,
+            scopes: ScopeNumbers::default(),
+            schemas: SchemaCache::default(),
+        })
+    }
+
+    /// One durable transaction. Blocks until all earlier ones of the tenant ended.
+    fn write_now<T>(
+        &self,
+        work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut writer = lock(&self.writer);
+        let writer = writer.as_mut().ok_or(StoreError::Erased)?;
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(self, &transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// One snapshot. Blocks, but not for a commit.
+    fn read_now<T>(
+        &self,
+        work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.erased.load(Ordering::Acquire) {
+            return Err(StoreError::Erased.into());
+        }
+        let idle = lock(&self.idle_readers).pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => connection::open(&self.path, &self.key, Role::Reader, &self.config)?,
+        };
+        let snapshot = reader.transaction()?;
+        let done = work(self, &snapshot)?;
+        snapshot.finish()?;
+        if !self.erased.load(Ordering::Acquire) {
+            lock(&self.idle_readers).push(reader);
+        }
+        Ok(done)
+    }
+
+    /// Closes every connection for good, after the commit that is running. Blocks.
+    pub fn close_for_erasure(&self) {
+        self.erased.store(true, Ordering::Release);
+        drop(self.take_connections());
+    }
+
+    /// Closes a tenant that nobody uses any more, which moves its log into its file. Blocks.
+    pub fn close(self) {
+        drop(self.take_connections());
+    }
+
+    /// The connections in the order in which they close: the writer comes last and takes the log along.
+    fn take_connections(&self) -> (Vec<Connection>, Option<Connection>) {
+        let readers = std::mem::take(&mut *lock(&self.idle_readers));
+        (readers, lock(&self.writer).take())
+    }
+}
+
+impl SqliteTenant {
+    /// Runs `work` in one durable transaction on a thread that may block.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&OpenTenant, &Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tenant = Arc::clone(&self.0);
+        let done = blocking(operation, move || tenant.write_now(work)).await?;
+        done.map_err(|failure| failure.during(operation))
+    }
+
+    /// Runs `work` on one snapshot on a thread that may block.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&OpenTenant, &Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.0.reader_permits).acquire_owned().await;
+        let permit = permit.expect("nothing closes the semaphore");
+        let tenant = Arc::clone(&self.0);
+        let done = blocking(operation, move || {
+            let done = tenant.read_now(work);
+            drop(permit);
+            done
+        });
+        done.await?.map_err(|failure| failure.during(operation))
+    }
+}
+
+/// Runs blocking work; its panic goes on in the caller.
+pub(crate) async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => StoreError::database(operation, cancelled),
+    })
+}
+
+impl Drop for OpenTenant {
+    /// Whoever drops the last handle may be a task, which must not wait while the connections close.
+    fn drop(&mut self) {
+        let connections = self.take_connections();
+        let is_closed = connections.1.is_none();
+        if let Ok(runtime) = Handle::try_current()
+            && !is_closed
+        {
+            runtime.spawn_blocking(move || drop(connections));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic inside of a transaction rolled it back; the connection is as good as before.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,105 @@
+//! What a crash leaves is finished or thrown away by the next start; what was acknowledged is there.
+
+use std::fs;
+
+use farshore_store::catalog::{Catalog as _, CatalogError};
+use farshore_store::conformance::{commit_notes, sample_tenant};
+
+use super::{Disk, copy_files, process, scope};
+
+/// The disk as the next process finds it if this one dies now.
+fn after_a_crash(disk: &Disk) -> Disk {
+    let crashed = Disk::new();
+    copy_files(&disk.config.data_dir, &crashed.config.data_dir);
+    // The index of the log is memory that the next process makes anew.
+    for name in crashed.files().iter().filter(|name| name.ends_with("-shm")) {
+        fs::remove_file(crashed.tenants().join(name)).unwrap();
+    }
+    crashed
+}
+
+#[tokio::test]
+async fn every_acknowledged_commit_survives() {
+    let disk = Disk::new();
+    let store = sample_tenant(&disk, 2).await;
+    for commits in 1..=5 {
+        commit_notes(&store, 3).await;
+        let crashed = after_a_crash(&disk);
+        let (catalog, authority) = crashed.catalog();
+        let survivor = catalog.open(&scope(&authority, "demo")).await.unwrap();
+        assert_eq!(survivor.head().await.unwrap(), store.head().await.unwrap());
+        assert_eq!(survivor.head().await.unwrap().seq, 2 + 3 * commits);
+        assert_eq!(survivor.scrub().await.unwrap(), []);
+        commit_notes(&survivor, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_torn_end_of_the_log_loses_the_last_commit_whole() {
+    let disk = Disk::new();
+    let store = sample_tenant(&disk, 2).await;
+    let before = store.head().await.unwrap();
+    let log_before = fs::metadata(disk.tenants().join("demo.db-wal")).unwrap().len();
+    commit_notes(&store, 50).await;
+    let log = fs::read(disk.tenants().join("demo.db-wal")).unwrap();
+    let (log_before, log_after) = (log_before as usize, log.len());
+    for length in (log_before..log_after).step_by(1_777) {
+        let crashed = after_a_crash(&disk);
+        fs::write(crashed.tenants().join("demo.db-wal"), &log[..length]).unwrap();
+        let (catalog, authority) = crashed.catalog();
+        let survivor = catalog.open(&scope(&authority, "demo")).await.unwrap();
+        assert_eq!(survivor.head().await.unwrap(), before, "{length} of {log_after} bytes");
+        assert_eq!(survivor.scrub().await.unwrap(), []);
+    }
+}
+
+#[test]
+fn a_creation_without_its_key_is_thrown_away() {
+    let disk = Disk::new();
+    let names = process(async {
+        let (catalog, authority) = disk.catalog();
+        fs::write(disk.tenants().join("demo.db.creating"), b"half a database").unwrap();
+        fs::write(disk.tenants().join("demo.db.creating-wal"), b"half a log").unwrap();
+        let scope = scope(&authority, "demo");
+        let opened = catalog.open(&scope).await;
+        assert!(matches!(opened, Err(CatalogError::UnknownTenant { .. })));
+        assert_eq!(catalog.tenants().await.unwrap(), []);
+        catalog.create(&scope, 0).await.unwrap().begin_epoch(3).await.unwrap();
+        catalog.tenants().await.unwrap()
+    });
+    assert_eq!(names.len(), 1);
+    assert_eq!(disk.files(), ["demo.db", "demo.key"]);
+}
+
+#[test]
+fn a_creation_with_its_key_is_finished() {
+    let disk = Disk::new();
+    process(sample_tenant(&disk, 3));
+    let database = disk.tenants().join("demo.db");
+    fs::rename(&database, disk.tenants().join("demo.db.creating")).unwrap();
+    process(async {
+        let (catalog, authority) = disk.catalog();
+        let scope = scope(&authority, "demo");
+        let created = catalog.create(&scope, 0).await;
+        assert!(matches!(created, Err(CatalogError::TenantExists { .. })));
+        let store = catalog.open(&scope).await.unwrap();
+        assert_eq!(store.head().await.unwrap().seq, 3);
+    });
+    assert_eq!(disk.files(), ["demo.db", "demo.key"]);
+}
+
+#[test]
+fn an_erasure_that_was_begun_is_finished() {
+    for left in [&["demo.key", "demo.db"][..], &["demo.db"], &[]] {
+        let disk = Disk::new();
+        process(sample_tenant(&disk, 3));
+        fs::write(disk.tenants().join("demo.erased"), b"").unwrap();
+        for name in ["demo.key", "demo.db"].iter().filter(|name| !left.contains(name)) {
+            fs::remove_file(disk.tenants().join(name)).unwrap();
+        }
+        let (catalog, authority) = disk.catalog();
+        assert_eq!(disk.files(), ["demo.erased"]);
+        let opened = process(async { catalog.open(&scope(&authority, "demo")).await.map(drop) });
+        assert!(matches!(opened, Err(CatalogError::Erased { .. })));
+    }
+}

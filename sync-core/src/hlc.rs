@@ -1,0 +1,167 @@
+//! The hybrid logical clock (Kulkarni et al., 2014): 48 bits of milliseconds and a 16-bit counter.
+//!
+//! It orders conflicting writes and nothing else: the server's order is the seq.
+//! The caller brings the wall clock and persists [`Clock::last`] before a stamp is used.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::DeviceId;
+
+/// How far ahead of the server a stamp may be before it is clamped, in milliseconds.
+pub const MAX_FUTURE_DRIFT_MS: u64 = 60_000;
+
+const COUNTER_BITS: u32 = 16;
+const MAX_WALL_MS: u64 = (1 << (64 - COUNTER_BITS)) - 1;
+
+/// A point of the hybrid clock: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    Encode,
+    Decode,
+)]
+#[serde(transparent)]
+#[cbor(transparent)]
+pub struct Hlc(#[n(0)] pub u64);
+
+impl Hlc {
+    /// The point before every write.
+    pub const ZERO: Self = Self(0);
+
+    /// The first point of a wall-clock millisecond; later than 48 bits can say is the last one they can.
+    #[must_use]
+    pub const fn from_wall_ms(wall_ms: u64) -> Self {
+        let wall_ms = if wall_ms > MAX_WALL_MS { MAX_WALL_MS } else { wall_ms };
+        Self(wall_ms << COUNTER_BITS)
+    }
+
+    /// Its milliseconds since 1970.
+    #[must_use]
+    pub const fn wall_ms(self) -> u64 {
+        self.0 >> COUNTER_BITS
+    }
+
+    /// The next point; the counter overflows into the milliseconds, so it is always later.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Debug for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.wall_ms(), self.0 & ((1 << COUNTER_BITS) - 1))
+    }
+}
+
+/// An HLC with the device that made it, which breaks ties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct Stamp {
+    /// When.
+    #[n(0)]
+    pub hlc: Hlc,
+    /// By whom.
+    #[n(1)]
+    pub device: DeviceId,
+}
+
+impl Stamp {
+    /// The stamp before every write.
+    pub const ZERO: Self = Self { hlc: Hlc::ZERO, device: DeviceId::from_bytes([0; 16]) };
+}
+
+/// A device's clock: strictly later at every call, whatever the wall clock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    last: Hlc,
+}
+
+impl Clock {
+    /// Continues after the last point that was persisted.
+    #[must_use]
+    pub const fn resume(last: Hlc) -> Self {
+        Self { last }
+    }
+
+    /// The last point given out.
+    #[must_use]
+    pub const fn last(&self) -> Hlc {
+        self.last
+    }
+
+    /// The next point at this wall clock.
+    pub fn tick(&mut self, wall_ms: u64) -> Hlc {
+        self.last = self.last.next().max(Hlc::from_wall_ms(wall_ms));
+        self.last
+    }
+
+    /// Takes a later point into account that came from the server, so that the next local write is newer.
+    pub fn observe(&mut self, seen: Hlc) {
+        self.last = self.last.max(seen);
+    }
+
+    /// Adopts the server's correction of a clock that ran ahead: the next point follows the corrected one.
+    ///
+    /// The server keeps a device's stamps rising by itself, so that going back here never reorders writes.
+    pub fn correct(&mut self, corrected: Hlc) {
+        self.last = corrected;
+    }
+}
+
+/// The stamp under which the server stores a transaction of a device.
+///
+/// A stamp beyond [`MAX_FUTURE_DRIFT_MS`] becomes the time of receipt; a stamp that does not follow the
+/// device's last one is moved behind it, so that writes of one device keep their order. Old stamps stay:
+/// an offline device delivers late.
+#[must_use]
+pub fn clamp(stamp: Hlc, last_of_device: Hlc, server_wall_ms: u64) -> Hlc {
+    let latest_allowed = Hlc::from_wall_ms(server_wall_ms.saturating_add(MAX_FUTURE_DRIFT_MS));
+    let bounded = if stamp > latest_allowed { Hlc::from_wall_ms(server_wall_ms) } else { stamp };
+    bounded.max(last_of_device.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_still_moves_forward() {
+        let mut clock = Clock::resume(Hlc::ZERO);
+        let first = clock.tick(1_000_000);
+        let second = clock.tick(5);
+        assert!(second > first);
+        assert_eq!(Clock::resume(second).tick(0), second.next());
+    }
+
+    #[test]
+    fn the_counter_overflows_into_the_next_millisecond() {
+        let mut clock = Clock::resume(Hlc((7 << 16) | 0xffff));
+        assert_eq!(clock.tick(7), Hlc(8 << 16));
+    }
+
+    #[test]
+    fn the_far_future_is_clamped_in_order_and_the_past_is_welcome() {
+        let now = 1_700_000_000_000;
+        let future = Hlc::from_wall_ms(now + 365 * 86_400_000);
+        let first = clamp(future, Hlc::ZERO, now);
+        let second = clamp(future.next(), first, now);
+        assert_eq!(first, Hlc::from_wall_ms(now));
+        assert_eq!(second, first.next());
+        let old = Hlc::from_wall_ms(now - 30 * 86_400_000);
+        assert_eq!(clamp(old, Hlc::ZERO, now), old);
+        let near = Hlc::from_wall_ms(now + MAX_FUTURE_DRIFT_MS);
+        assert_eq!(clamp(near, Hlc::ZERO, now), near);
+    }
+}

@@ -1,0 +1,207 @@
+//! How a mutation changes a row. Server, device and simulator all call this.
+
+use super::{Cell, Life, RowState, SetEntry};
+use crate::document::ChangeHash;
+use crate::hlc::Stamp;
+use crate::mutation::{Cells, Op};
+use crate::reason::ReasonCode;
+
+/// Why a mutation does not apply to a row as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The mutation needs a row that is not there.
+    #[error("the row does not exist")]
+    RowMissing,
+    /// The row is deleted: a delete beats concurrent edits.
+    #[error("the row is deleted; restore it first")]
+    RowDeleted,
+}
+
+impl From<ApplyError> for ReasonCode {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::RowMissing => Self::RowMissing,
+            ApplyError::RowDeleted => Self::RowDeleted,
+        }
+    }
+}
+
+impl RowState {
+    /// The row after a mutation under a stamp; `row` is `None` where the row does not exist yet.
+    ///
+    /// For a document change the caller says by `new_change` whether the document gains it: a change that it
+    /// has already does not count twice. Whether values fit the schema is checked elsewhere.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]. The row stays as it was.
+    pub fn apply(
+        row: Option<&Self>,
+        op: &Op,
+        stamp: Stamp,
+        new_change: Option<&ChangeHash>,
+    ) -> Result<Self, ApplyError> {
+        let mut state = match (row, op) {
+            (Some(row), Op::Restore | Op::Delete | Op::Offer { .. }) => row.clone(),
+            (Some(row), _) if row.is_deleted() => return Err(ApplyError::RowDeleted),
+            (Some(row), _) => row.clone(),
+            (None, Op::Insert { .. } | Op::Offer { .. }) => Self::default(),
+            (None, _) => return Err(ApplyError::RowMissing),
+        };
+        state.change(op, stamp, new_change);
+        Ok(state)
+    }
+
+    fn change(&mut self, op: &Op, stamp: Stamp, new_change: Option<&ChangeHash>) {
+        match op {
+            Op::Insert { cells } | Op::Update { cells } => self.write(cells, stamp),
+            Op::Delete => self.set_life(Life { stamp, deleted: true }),
+            Op::Restore => self.set_life(Life { stamp, deleted: false }),
+            Op::Increment { column, delta } => {
+                let total =
+                    self.counters.entry(*column).or_default().entry(stamp.device).or_default();
+                let side = if *delta < 0 { &mut total.taken } else { &mut total.added };
+                *side = side.saturating_add(delta.unsigned_abs());
+            }
+            Op::SetAdd { column, element } => {
+                let adds =
+                    self.sets.entry(*column).or_default().entry(element.clone()).or_default();
+                let entry =
+                    adds.entry(stamp.device).or_insert(SetEntry { hlc: stamp.hlc, alive: true });
+                if stamp.hlc >= entry.hlc {
+                    *entry = SetEntry { hlc: stamp.hlc, alive: true };
+                }
+            }
+            Op::SetRemove { column, element, observed } => {
+                let Some(adds) =
+                    self.sets.get_mut(column).and_then(|entries| entries.get_mut(element))
+                else {
+                    return;
+                };
+                for seen in observed {
+                    // An add whose stamp the server moved back is still the add that was seen.
+                    if let Some(entry) = adds.get_mut(&seen.device)
+                        && entry.hlc <= seen.hlc
+                    {
+                        entry.alive = false;
+                    }
+                }
+            }
+            Op::Document { column, .. } => {
+                let summary = self.documents.entry(*column).or_default();
+                if let Some(hash) = new_change {
+                    summary.add(hash);
+                }
+            }
+            Op::Offer { state } => *self = self.merge(state),
+        }
+    }
+
+    fn write(&mut self, cells: &Cells, stamp: Stamp) {
+        for (column, value) in cells.as_slice() {
+            let cell = Cell { column: *column, value: value.clone(), stamp };
+            match self.cells.binary_search_by_key(column, |cell| cell.column) {
+                Ok(at) if self.cells[at].stamp < stamp => self.cells[at] = cell,
+                // The same transaction may write a column twice: the later write stays.
+                Ok(at) if self.cells[at].stamp == stamp => self.cells[at] = cell,
+                Ok(_) => {}
+                Err(at) => self.cells.insert(at, cell),
+            }
+        }
+    }
+
+    fn set_life(&mut self, life: Life) {
+        if self.life.is_none_or(|before| before.stamp <= life.stamp) {
+            self.life = Some(life);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hlc::Hlc;
+    use crate::ids::{ColumnId, DeviceId};
+    use crate::value::Value;
+
+    const COLUMN: ColumnId = ColumnId(1);
+
+    fn at(hlc: u64, device: u8) -> Stamp {
+        Stamp { hlc: Hlc(hlc), device: DeviceId::from_bytes([device; 16]) }
+    }
+
+    fn insert(text: &str) -> Op {
+        Op::Insert { cells: Cells::new(vec![(COLUMN, Value::from(text))]) }
+    }
+
+    fn apply(row: Option<&RowState>, op: &Op, stamp: Stamp) -> RowState {
+        RowState::apply(row, op, stamp, None).unwrap()
+    }
+
+    #[test]
+    fn the_later_write_wins_and_the_device_breaks_ties() {
+        let row = apply(None, &insert("first"), at(5, 1));
+        assert_eq!(
+            apply(Some(&row), &insert("older"), at(4, 9)).value(COLUMN),
+            Some(&Value::from("first"))
+        );
+        assert_eq!(
+            apply(Some(&row), &insert("tie"), at(5, 2)).value(COLUMN),
+            Some(&Value::from("tie"))
+        );
+    }
+
+    #[test]
+    fn a_delete_beats_edits_and_only_a_restore_brings_the_row_back() {
+        let row = apply(None, &insert("here"), at(5, 1));
+        let deleted = apply(Some(&row), &Op::Delete, at(6, 1));
+        assert!(deleted.is_deleted());
+        let edit = RowState::apply(Some(&deleted), &insert("late"), at(99, 2), None);
+        assert_eq!(edit, Err(ApplyError::RowDeleted));
+        assert!(
+            apply(Some(&deleted), &Op::Restore, at(3, 2)).is_deleted(),
+            "an earlier restore does nothing"
+        );
+        let restored = apply(Some(&deleted), &Op::Restore, at(7, 2));
+        assert!(!restored.is_deleted());
+        assert_eq!(restored.value(COLUMN), Some(&Value::from("here")));
+    }
+
+    #[test]
+    fn nothing_but_an_insert_makes_a_row() {
+        for op in [Op::Delete, Op::Restore, Op::Increment { column: COLUMN, delta: 1 }] {
+            assert_eq!(RowState::apply(None, &op, at(1, 1), None), Err(ApplyError::RowMissing));
+        }
+    }
+
+    #[test]
+    fn increments_of_every_device_count() {
+        let row = apply(None, &insert("x"), at(1, 1));
+        let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: 5 }, at(2, 1));
+        let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: -7 }, at(2, 2));
+        assert_eq!(row.counter(COLUMN), -2);
+        let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: i64::MIN }, at(3, 2));
+        let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: i64::MIN }, at(4, 2));
+        assert_eq!(row.counter(COLUMN), i64::MIN);
+    }
+
+    #[test]
+    fn an_add_survives_a_remove_that_has_not_seen_it() {
+        let element = Value::from("x");
+        let add = Op::SetAdd { column: COLUMN, element: element.clone() };
+        let row = apply(Some(&apply(None, &insert("x"), at(1, 1))), &add, at(2, 1));
+        let remove = Op::SetRemove {
+            column: COLUMN,
+            element: element.clone(),
+            observed: row.observed_adds(COLUMN, &element),
+        };
+        let row = apply(Some(&row), &add, at(2, 2));
+        let row = apply(Some(&row), &remove, at(9, 1));
+        assert_eq!(row.set(COLUMN).collect::<Vec<_>>(), [&element]);
+        let remove = Op::SetRemove {
+            column: COLUMN,
+            element: element.clone(),
+            observed: row.observed_adds(COLUMN, &element),
+        };
+        assert_eq!(apply(Some(&row), &remove, at(10, 1)).set(COLUMN).count(), 0);
+    }
+}

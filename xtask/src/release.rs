@@ -1,0 +1,81 @@
+//! `demo` and `bench`: build in release, then run one program beside the ones that it starts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::failure::Failure;
+use crate::{preflight, process};
+
+/// The programs that the quickstart and the benchmarks start: `farshore` and `farshore-replica`.
+const STARTED: [&str; 2] = ["farshore-server", "farshore-replica"];
+
+/// Builds and runs the quickstart.
+pub fn demo(arguments: &[String]) -> Result<(), Failure> {
+    build_and_run("farshore-examples", "quickstart", arguments)
+}
+
+/// Builds and runs the benchmarks.
+pub fn bench(arguments: &[String]) -> Result<(), Failure> {
+    build_and_run("farshore-benches", "farshore-benches", arguments)
+}
+
+/// All packages are built at once, so that they share their dependencies, and the program is started
+/// directly: `cargo run` would build for its package alone, with other features, a second time.
+/// It runs in the caller's folder, so that relative paths among its arguments mean what they say.
+fn build_and_run(package: &str, program: &str, arguments: &[String]) -> Result<(), Failure> {
+    preflight::check(&[preflight::BUILD])?;
+    eprintln!("xtask: building in release; the first time includes SQLCipher and takes minutes");
+    let mut build =
+        process::cargo(["build", "--release", "--message-format=json-render-diagnostics"]);
+    for package in STARTED.iter().chain(&[package]) {
+        build.args(["--package", package]);
+    }
+    let programs = programs(&process::output(build)?)?;
+    let path = programs.get(program).ok_or_else(|| Failure::NoProgram {
+        package: package.to_owned(),
+        program: program.to_owned(),
+    })?;
+    let mut command = Command::new(path);
+    command.args(arguments);
+    process::run(command)
+}
+
+/// Name and path of each program among cargo's messages.
+fn programs(messages: &str) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut programs = BTreeMap::new();
+    // A line that does not begin with a brace is the output of a build script or of a macro.
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: serde_json::Value = serde_json::from_str(line).map_err(|error| {
+            Failure::Malformed { what: "a message of cargo".to_owned(), problem: error.to_string() }
+        })?;
+        let name = message["target"]["name"].as_str();
+        if let (Some(name), Some(path)) = (name, message["executable"].as_str()) {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_the_messages_of_cargo() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"name":"farshore_server"},"executable":null}
+a line of a macro
+{"reason":"compiler-artifact","target":{"name":"quickstart"},"executable":"/t/release/quickstart"}
+{"reason":"build-finished","success":true}
+"#;
+        let found = programs(messages).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found["quickstart"], PathBuf::from("/t/release/quickstart"));
+    }
+
+    #[test]
+    fn a_broken_message_is_an_error() {
+        assert!(matches!(programs("{\"reason\":"), Err(Failure::Malformed { .. })));
+    }
+}
