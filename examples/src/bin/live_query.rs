@@ -42,7 +42,10 @@ fn main() -> Outcome {
 fn show(when: &str, live: &mut LiveQuery) -> Outcome {
     let result = live.recv_timeout(PATIENCE).ok_or("the query has nothing new to say")??;
     let lines: Vec<_> = result.rows.iter().map(|row| line(row)).collect();
-    println!("{when}: {}", if lines.is_empty() { "nothing is low".to_owned() } else { lines.join(", ") });
+    println!(
+        "{when}: {}",
+        if lines.is_empty() { "nothing is low".to_owned() } else { lines.join(", ") }
+    );
     Ok(())
 }
 
