@@ -32,7 +32,7 @@ mod tests;
 pub use builder::{BuildError, ClientBuilder, DEFAULT_NAME, SchemaSource};
 pub use owner_file::{MAX_OWNER_FILE_BYTES, OwnerFileError};
 pub use pausing::PauseError;
-pub use runtime::{MAX_BLOCKING_THREADS, WORKER_THREADS};
+pub use runtime::{END_TIMEOUT, MAX_BLOCKING_THREADS, WORKER_THREADS};
 pub(crate) use slot::StoreSlot;
 pub use syncing::{ConnectError, Goal, SyncReport, WaitError};
 
@@ -51,6 +51,10 @@ use syncing::Link;
 ///
 /// Its methods block for as long as the database or the driver takes. Call them from threads that may wait: from an
 /// async task through `spawn_blocking`. They may be called from any number of threads.
+///
+/// Drop the last clone before the process ends, outside of async tasks: that waits for what the store is doing, up to
+/// [`END_TIMEOUT`]. A process that exits in the middle of a write loses nothing that was acknowledged, but may crash
+/// in SQLCipher's exit handler, which frees what other threads still encrypt with.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,

@@ -1,6 +1,7 @@
 //! The tokio runtime that the SDK's tasks run on: the app's, or a small one of the SDK's own.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -8,6 +9,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub const WORKER_THREADS: usize = 1;
 /// Threads of the SDK's own runtime that may block: the store, callbacks.
 pub const MAX_BLOCKING_THREADS: usize = 16;
+
+/// How long the end of the last client waits for store calls that are under way.
+pub const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A runtime.
 pub(super) struct SdkRuntime {
@@ -36,11 +40,15 @@ impl SdkRuntime {
 }
 
 impl Drop for SdkRuntime {
-    /// The last clone of a client may be dropped anywhere, in a task of another runtime too, where waiting is not
-    /// allowed. Store calls that are under way end by themselves.
+    /// Waits for store calls that are under way: a process that ends while one of them encrypts crashes, because
+    /// SQLCipher frees what it encrypts with at the exit. In a task of another runtime, where waiting is not
+    /// allowed, they end by themselves.
     fn drop(&mut self) {
-        if let Some(own) = self.own.take() {
+        let Some(own) = self.own.take() else { return };
+        if Handle::try_current().is_ok() {
             own.shutdown_background();
+        } else {
+            own.shutdown_timeout(END_TIMEOUT);
         }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use farshore_store::sealing::MasterKey;
+use tokio::runtime::Runtime;
 
 use super::error::CliError;
 use super::output;
@@ -15,6 +19,9 @@ use crate::config::{Config, Settings, environment};
 use crate::run::data_dir::DataDir;
 use crate::run::{Preparation, Server, master_key, signals};
 use crate::telemetry::log;
+
+/// How long the end of a server waits for calls of the store that are under way, once everything is drained.
+const STORE_END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Run a server.
 #[derive(Debug, Args)]
@@ -96,10 +103,20 @@ fn run(
         server.stop().await;
         told.map_err(CliError::Runtime)
     })?;
-    // A database that hangs must not keep the process: what was acknowledged is durable.
-    runtime.shutdown_background();
+    end(runtime);
     // The last lines of the log leave the process before it does.
     io::stderr().flush().map_err(CliError::Output)
+}
+
+/// Waits for the threads of the store, because SQLCipher frees what they work with when the process exits. A database
+/// that hangs does not keep the process: what was acknowledged is durable.
+fn end(runtime: Runtime) {
+    thread::spawn(|| {
+        thread::sleep(STORE_END_TIMEOUT);
+        tracing::error!("the store did not end within {STORE_END_TIMEOUT:?}; ending without it");
+        process::abort();
+    });
+    drop(runtime);
 }
 
 /// What somebody does next who has just started a server.

@@ -15,10 +15,14 @@ use system_tests::server::{Server, ServerOptions};
 
 /// Kills of each program.
 const KILLS: u64 = 50;
+/// Times that programs are told to stop.
+const STOPS: u64 = 20;
 /// Transactions that a replica writes between two kills, at most.
 const MAX_WRITES: u64 = 8;
 /// Longest time between the first bytes of a sync and the kill.
 const MAX_LIFE_MS: u64 = 60;
+/// Bytes that a wire still passes before it stalls, at most.
+const MAX_BYTES_BEFORE_STALL: u64 = 512;
 /// Kills that have to find something unanswered, so that the test is about what it says.
 const MIN_INTERRUPTIONS: u64 = KILLS / 5;
 
@@ -26,6 +30,20 @@ const MIN_INTERRUPTIONS: u64 = KILLS / 5;
 fn for_a_moment(chance: &mut Chance) {
     let moment = Duration::from_millis(chance.below(MAX_LIFE_MS));
     within_deadline(moment, || None::<()>);
+}
+
+/// Every other kill finds a wire that stalled after some bytes, one way or the other: on a machine of any speed
+/// something is then unanswered.
+fn stall_at_times(chance: &mut Chance, proxy: &Proxy, kill: u64) {
+    if kill.is_multiple_of(2) {
+        let direction = if chance.below(2) == 0 { Direction::Up } else { Direction::Down };
+        proxy.stall_after(direction, chance.below(MAX_BYTES_BEFORE_STALL));
+    }
+}
+
+fn flow(proxy: &Proxy) {
+    proxy.flow(Direction::Up);
+    proxy.flow(Direction::Down);
 }
 
 /// One transaction: a row that no other one has, and one more on the tally.
@@ -101,6 +119,7 @@ fn a_server_that_is_killed_in_mid_sync_loses_nothing_and_applies_nothing_twice()
     let mut written = BTreeSet::new();
     let mut interrupted = 0;
     for kill in 1..=KILLS {
+        proxies.iter().for_each(|proxy| stall_at_times(&mut chance, proxy, kill));
         for (who, replica) in replicas.iter_mut().enumerate() {
             for n in 0..=chance.below(MAX_WRITES) {
                 let label = format!("{kill} {who} {n}");
@@ -112,6 +131,7 @@ fn a_server_that_is_killed_in_mid_sync_loses_nothing_and_applies_nothing_twice()
         server.kill9();
         interrupted +=
             u64::from(replicas.iter_mut().any(|replica| replica.status()["unanswered"] != 0));
+        proxies.iter().for_each(flow);
         let before: Vec<u64> = proxies.iter().map(|proxy| proxy.passed(Direction::Up)).collect();
         server.restart();
         // The next kill comes into the middle of what follows, now and then before it.
@@ -134,21 +154,23 @@ fn a_replica_that_is_killed_in_mid_sync_loses_nothing_and_applies_nothing_twice(
     let mut chance = seed.chance();
     let server = Server::start(ServerOptions::default());
     let tally = tally(&server);
-    let mut replicas = vec![
-        Replica::create(&server.url(), &server.token(&["tenant:rw"])),
-        Replica::create(&server.url(), &server.token(&["tenant:rw"])),
-    ];
+    let proxies = [Proxy::to(server.address()), Proxy::to(server.address())];
+    let mut replicas: Vec<Replica> = proxies
+        .iter()
+        .map(|proxy| Replica::create(&proxy.url(), &server.token(&["tenant:rw"])))
+        .collect();
     replicas.iter_mut().for_each(Replica::sync);
     let (mut written, mut acknowledged) = (BTreeSet::new(), BTreeSet::new());
     let mut interrupted = 0;
     for kill in 1..=KILLS {
-        let (victim, other) = if kill % 2 == 0 { (0, 1) } else { (1, 0) };
+        let (victim, other) = if chance.below(2) == 0 { (0, 1) } else { (1, 0) };
         // The other one's rows come down while the victim's go up.
         let label = format!("{kill} other");
         replicas[other].call(step(&tally, &label));
         acknowledged.insert(label.clone());
         written.insert(label);
         let replica = &mut replicas[victim];
+        stall_at_times(&mut chance, &proxies[victim], kill);
         replica.connect();
         // The last commands are killed before anybody can know whether they were done.
         let sent: Vec<(u64, String)> = (0..=chance.below(MAX_WRITES))
@@ -165,6 +187,7 @@ fn a_replica_that_is_killed_in_mid_sync_loses_nothing_and_applies_nothing_twice(
         }
         for_a_moment(&mut chance);
         replica.kill9();
+        flow(&proxies[victim]);
         replica.open();
         interrupted += u64::from(replica.status()["unanswered"] != 0);
         for label in &acknowledged {
@@ -179,4 +202,31 @@ fn a_replica_that_is_killed_in_mid_sync_loses_nothing_and_applies_nothing_twice(
         replica.sync();
     }
     check_equal(&server, &mut replicas, &written, &acknowledged);
+}
+
+#[test]
+fn programs_that_are_told_to_stop_in_mid_sync_end_well() {
+    let seed = Seed::of("stopped programs");
+    let mut chance = seed.chance();
+    let mut server = Server::start(ServerOptions::default());
+    let tally = tally(&server);
+    let mut replica = Replica::create(&server.url(), &server.token(&["tenant:rw"]));
+    replica.sync();
+    let mut written = BTreeSet::new();
+    for stop in 1..=STOPS {
+        replica.connect();
+        for n in 0..MAX_WRITES {
+            let label = format!("{stop} {n}");
+            replica.send(step(&tally, &label));
+            written.insert(label);
+        }
+        for_a_moment(&mut chance);
+        // Both look at how the program ends: whatever its threads were doing, it ends by itself and without a signal.
+        server.terminate();
+        replica.close();
+        server.restart();
+        replica.open();
+    }
+    replica.sync();
+    check_equal(&server, &mut [replica], &written, &written);
 }
