@@ -3,6 +3,7 @@
 //! A collection `flights` is the table `fs_rows_flights` with hidden columns, and the view `flights` with `id`
 //! and the columns of the schema. Names of a schema hold only `[a-z0-9_]`, so that quoting them is enough.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -213,7 +214,8 @@ impl CollectionLayout {
         }
         self.collection.scope.resolve(|name| {
             let column = self.collection.column_named(name)?;
-            Some(value_of(column.column_id()).cloned().unwrap_or_else(|| column.default_value()))
+            let value = value_of(column.column_id()).map(Cow::Borrowed);
+            Some(value.unwrap_or_else(|| Cow::Owned(column.default_value())))
         })
     }
 }

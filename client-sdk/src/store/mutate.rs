@@ -171,8 +171,8 @@ impl<'a> WriteTransaction<'a> {
             Ok(new_change) => new_change,
             Err(failure) => return Err(self.fail(failure)),
         };
-        let before = stored.as_ref().and_then(|stored| stored.visible.as_ref());
-        let visible = RowState::apply(before, &op, self.stamp, new_change.as_ref())
+        let before = stored.as_ref().and_then(|stored| stored.visible.clone());
+        let visible = RowState::apply(before, op.clone(), self.stamp, new_change.as_ref())
             .map_err(|error| self.apply_error(key, error))?;
         if let Some(layout) = layout {
             check_row(layout, &visible)?;

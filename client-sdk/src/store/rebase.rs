@@ -98,7 +98,7 @@ impl Tx<'_> {
                     _ => None,
                 };
                 let applied =
-                    RowState::apply(state.as_ref(), &mutation.op, stamp, new_change.as_ref());
+                    RowState::apply(state.clone(), mutation.op.clone(), stamp, new_change.as_ref());
                 if let Ok(changed) = applied {
                     state = Some(changed);
                 }

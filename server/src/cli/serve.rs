@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -111,12 +112,17 @@ fn run(
 /// Waits for the threads of the store, because SQLCipher frees what they work with when the process exits. A database
 /// that hangs does not keep the process: what was acknowledged is durable.
 fn end(runtime: Runtime) {
-    thread::spawn(|| {
-        thread::sleep(STORE_END_TIMEOUT);
-        tracing::error!("the store did not end within {STORE_END_TIMEOUT:?}; ending without it");
-        process::abort();
+    let (ended, end) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if end.recv_timeout(STORE_END_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "the store did not end within {STORE_END_TIMEOUT:?}: ending without it"
+            );
+            process::abort();
+        }
     });
     drop(runtime);
+    drop(ended);
 }
 
 /// What somebody does next who has just started a server.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use farshore_store::SharedTenantStore;
 use farshore_store::StoreError;
+use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{Batch, DevicePush, PushResult};
 use farshore_sync_core::ids::DeviceId;
 use farshore_sync_core::reason::ReasonCode;
@@ -138,7 +139,7 @@ impl Group {
     fn add(&mut self, submission: Submission) {
         let Submission { push, answer } = submission;
         self.transactions += push.transactions.len();
-        self.bytes += push.transactions.iter().map(Vec::len).sum::<usize>();
+        self.bytes += push.transactions.iter().map(PushedTransaction::encoded_bytes).sum::<usize>();
         let answer = Answer { transactions: push.transactions.len(), sender: answer };
         match self.by_device.get(&push.device) {
             // Rights may have changed between two pushes of a device: the later ones decide for both.

@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult};
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::ids::{CollectionId, DeviceId, Scope};
-use farshore_sync_core::mutation::Transaction;
 use farshore_sync_core::wire::limits::{
     MAX_ROWS_PER_PAGE, MAX_TRANSACTION_BYTES, PAGE_TARGET_BYTES,
 };
@@ -385,23 +385,28 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Fault> {
         let mut last = 0;
+        let mut read = Vec::with_capacity(transactions.len());
         for bytes in &transactions {
-            let number = Transaction::peek_number(bytes).filter(|number| *number > last);
-            last = number.ok_or_else(|| {
-                fault(FaultCode::Protocol, "transaction numbers rise within a push")
-            })?;
             if bytes.len() > MAX_TRANSACTION_BYTES {
-                let message =
-                    format!("transaction {last} is longer than {MAX_TRANSACTION_BYTES} bytes");
+                let message = format!(
+                    "the transaction after {last} is longer than {MAX_TRANSACTION_BYTES} bytes"
+                );
                 return Err(fault(FaultCode::Protocol, message));
             }
+            let transaction = PushedTransaction::read(bytes)
+                .filter(|transaction| transaction.number() > last)
+                .ok_or_else(|| {
+                    fault(FaultCode::Protocol, "transaction numbers rise within a push")
+                })?;
+            last = transaction.number();
+            read.push(transaction);
         }
         self.submitted += 1;
         effects.push(Effect::Submit(DevicePush {
             device: self.device,
             grants: self.grants.clone(),
             settled,
-            transactions: transactions.into_iter().map(Vec::from).collect(),
+            transactions: read,
         }));
         Ok(())
     }

@@ -37,11 +37,15 @@ pub enum Seen {
 impl Update {
     /// Wraps a commit. The answers to its pushes have gone their own way.
     #[must_use]
-    pub fn new(committed: Committed) -> Self {
+    pub fn new(mut committed: Committed) -> Self {
         let bytes: usize = committed.rows.iter().map(row_bytes).sum();
         let shareable = !committed.documents_came_anew
             && committed.rows.len() <= MAX_ROWS_PER_PAGE
             && bytes <= MAX_SHARED_PAGE_BYTES;
+        if !shareable {
+            // Who waits to be read holds no rows that nobody reads.
+            committed.rows = Vec::new();
+        }
         Self { committed, shareable, messages: Mutex::default() }
     }
 

@@ -18,6 +18,7 @@ pub mod devices;
 pub mod memory;
 pub mod page;
 pub mod plan;
+pub mod pushed;
 pub mod schemas;
 pub mod scope;
 pub mod scrub;

@@ -9,6 +9,7 @@ use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, Scope};
 use farshore_sync_core::wire::{Grant, PushOutcome};
 
 use crate::StoreError;
+use crate::pushed::PushedTransaction;
 
 /// A row's place: collection and identity.
 pub type RowKey = (CollectionId, RowId);
@@ -45,8 +46,8 @@ pub struct DevicePush {
     pub grants: Vec<Grant>,
     /// The transaction up to which it has recorded the answers: they need not be kept.
     pub settled: u64,
-    /// Encoded transactions in the order of their numbers.
-    pub transactions: Vec<Vec<u8>>,
+    /// Its transactions in the order of their numbers.
+    pub transactions: Vec<PushedTransaction>,
 }
 
 /// Pushes of several devices that commit together. One device appears once.

@@ -33,17 +33,17 @@ impl RowState {
     /// has already does not count twice. Whether values fit the schema is checked elsewhere.
     ///
     /// # Errors
-    /// See [`ApplyError`]. The row stays as it was.
+    /// See [`ApplyError`].
     pub fn apply(
-        row: Option<&Self>,
-        op: &Op,
+        row: Option<Self>,
+        op: Op,
         stamp: Stamp,
         new_change: Option<&ChangeHash>,
     ) -> Result<Self, ApplyError> {
-        let mut state = match (row, op) {
-            (Some(row), Op::Restore | Op::Delete | Op::Offer { .. }) => row.clone(),
+        let mut state = match (row, &op) {
+            (Some(row), Op::Restore | Op::Delete | Op::Offer { .. }) => row,
             (Some(row), _) if row.is_deleted() => return Err(ApplyError::RowDeleted),
-            (Some(row), _) => row.clone(),
+            (Some(row), _) => row,
             (None, Op::Insert { .. } | Op::Offer { .. }) => Self::default(),
             (None, _) => return Err(ApplyError::RowMissing),
         };
@@ -51,20 +51,19 @@ impl RowState {
         Ok(state)
     }
 
-    fn change(&mut self, op: &Op, stamp: Stamp, new_change: Option<&ChangeHash>) {
+    fn change(&mut self, op: Op, stamp: Stamp, new_change: Option<&ChangeHash>) {
         match op {
             Op::Insert { cells } | Op::Update { cells } => self.write(cells, stamp),
             Op::Delete => self.set_life(Life { stamp, deleted: true }),
             Op::Restore => self.set_life(Life { stamp, deleted: false }),
             Op::Increment { column, delta } => {
                 let total =
-                    self.counters.entry(*column).or_default().entry(stamp.device).or_default();
-                let side = if *delta < 0 { &mut total.taken } else { &mut total.added };
+                    self.counters.entry(column).or_default().entry(stamp.device).or_default();
+                let side = if delta < 0 { &mut total.taken } else { &mut total.added };
                 *side = side.saturating_add(delta.unsigned_abs());
             }
             Op::SetAdd { column, element } => {
-                let adds =
-                    self.sets.entry(*column).or_default().entry(element.clone()).or_default();
+                let adds = self.sets.entry(column).or_default().entry(element).or_default();
                 let entry =
                     adds.entry(stamp.device).or_insert(SetEntry { hlc: stamp.hlc, alive: true });
                 if stamp.hlc >= entry.hlc {
@@ -73,7 +72,7 @@ impl RowState {
             }
             Op::SetRemove { column, element, observed } => {
                 let Some(adds) =
-                    self.sets.get_mut(column).and_then(|entries| entries.get_mut(element))
+                    self.sets.get_mut(&column).and_then(|entries| entries.get_mut(&element))
                 else {
                     return;
                 };
@@ -87,19 +86,22 @@ impl RowState {
                 }
             }
             Op::Document { column, .. } => {
-                let summary = self.documents.entry(*column).or_default();
+                let summary = self.documents.entry(column).or_default();
                 if let Some(hash) = new_change {
                     summary.add(hash);
                 }
             }
-            Op::Offer { state } => *self = self.merge(state),
+            Op::Offer { state } => *self = self.merge(&state),
         }
     }
 
-    fn write(&mut self, cells: &Cells, stamp: Stamp) {
-        for (column, value) in cells.as_slice() {
-            let cell = Cell { column: *column, value: value.clone(), stamp };
-            match self.cells.binary_search_by_key(column, |cell| cell.column) {
+    fn write(&mut self, cells: Cells, stamp: Stamp) {
+        if self.cells.is_empty() {
+            self.cells.reserve_exact(cells.as_slice().len());
+        }
+        for (column, value) in cells.into_vec() {
+            let cell = Cell { column, value, stamp };
+            match self.cells.binary_search_by_key(&column, |cell| cell.column) {
                 Ok(at) if self.cells[at].stamp < stamp => self.cells[at] = cell,
                 // The same transaction may write a column twice: the later write stays.
                 Ok(at) if self.cells[at].stamp == stamp => self.cells[at] = cell,
@@ -134,7 +136,7 @@ mod tests {
     }
 
     fn apply(row: Option<&RowState>, op: &Op, stamp: Stamp) -> RowState {
-        RowState::apply(row, op, stamp, None).unwrap()
+        RowState::apply(row.cloned(), op.clone(), stamp, None).unwrap()
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
         let row = apply(None, &insert("here"), at(5, 1));
         let deleted = apply(Some(&row), &Op::Delete, at(6, 1));
         assert!(deleted.is_deleted());
-        let edit = RowState::apply(Some(&deleted), &insert("late"), at(99, 2), None);
+        let edit = RowState::apply(Some(deleted.clone()), insert("late"), at(99, 2), None);
         assert_eq!(edit, Err(ApplyError::RowDeleted));
         assert!(
             apply(Some(&deleted), &Op::Restore, at(3, 2)).is_deleted(),
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn nothing_but_an_insert_makes_a_row() {
         for op in [Op::Delete, Op::Restore, Op::Increment { column: COLUMN, delta: 1 }] {
-            assert_eq!(RowState::apply(None, &op, at(1, 1), None), Err(ApplyError::RowMissing));
+            assert_eq!(RowState::apply(None, op, at(1, 1), None), Err(ApplyError::RowMissing));
         }
     }
 

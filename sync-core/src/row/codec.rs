@@ -20,6 +20,9 @@ use crate::wire::limits::{MAX_CELLS, MAX_ROW_BYTES, MAX_SET_ELEMENTS};
 type EncodeResult<W> = Result<(), minicbor::encode::Error<<W as minicbor::encode::Write>::Error>>;
 type DecodeResult<T> = Result<T, minicbor::decode::Error>;
 
+/// Room for a row of some twenty columns: growing into it would copy it several times.
+const TYPICAL_BYTES: usize = 256;
+
 /// Why bytes are no row.
 #[derive(Debug, thiserror::Error)]
 pub enum RowDecodeError {
@@ -38,7 +41,9 @@ impl RowState {
     /// The canonical bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("writing to memory cannot fail")
+        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+        minicbor::encode(self, &mut bytes).expect("writing to memory cannot fail");
+        bytes
     }
 
     /// Reads canonical bytes.
@@ -59,6 +64,9 @@ impl RowState {
 
     /// The stamp that most cells share; of equals the later one.
     fn base(&self) -> Stamp {
+        if let Some(stamp) = self.only_stamp() {
+            return stamp;
+        }
         let mut counts: Vec<(usize, Stamp)> = Vec::new();
         for cell in &self.cells {
             match counts.iter_mut().find(|(_, stamp)| *stamp == cell.stamp) {
@@ -69,13 +77,19 @@ impl RowState {
         counts.into_iter().max().map_or(Stamp::ZERO, |(_, stamp)| stamp)
     }
 
+    /// The stamp of all cells, where they have one in common: that is nearly always.
+    fn only_stamp(&self) -> Option<Stamp> {
+        let stamp = self.cells.first()?.stamp;
+        self.cells.iter().all(|cell| cell.stamp == stamp).then_some(stamp)
+    }
+
     fn parts(&self) -> u64 {
         let parts = [
             !self.documents.is_empty(),
             !self.sets.is_empty(),
             !self.counters.is_empty(),
             self.life.is_some(),
-            self.cells.iter().any(|cell| cell.stamp != self.cells[0].stamp),
+            !self.cells.is_empty() && self.only_stamp().is_none(),
         ];
         8 - parts.iter().position(|present| *present).unwrap_or(parts.len()) as u64
     }

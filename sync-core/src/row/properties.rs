@@ -107,7 +107,7 @@ proptest! {
         let mut row: Option<RowState> = None;
         for (n, op) in (1..).zip(&ops) {
             let stamp = Stamp { hlc: Hlc(n), device: DeviceId::from_bytes([1; 16]) };
-            let Ok(next) = RowState::apply(row.as_ref(), op, stamp, None) else { continue };
+            let Ok(next) = RowState::apply(row.clone(), op.clone(), stamp, None) else { continue };
             if let Some(before) = &row {
                 prop_assert_eq!(before.merge(&next), next.clone(), "a step back by {:?}", op);
             }

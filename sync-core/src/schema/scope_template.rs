@@ -1,6 +1,7 @@
 //! The template that puts a row into a scope.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::value::Value;
 pub struct ScopeTemplate {
     text: String,
     parts: Vec<Part>,
+    /// The one scope of a template without columns.
+    constant: Option<Scope>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,30 +45,34 @@ impl ScopeTemplate {
     /// The scope, where the template names no column.
     #[must_use]
     pub fn constant(&self) -> Option<Scope> {
-        self.resolve(|_| None)
+        self.constant.clone()
     }
 
     /// The scope of a row; `None` where a named column is empty or does not make a scope.
-    pub fn resolve(&self, value_of: impl Fn(&str) -> Option<Value>) -> Option<Scope> {
-        let mut scope = String::new();
+    pub fn resolve<'v>(&self, value_of: impl Fn(&str) -> Option<Cow<'v, Value>>) -> Option<Scope> {
+        if let Some(constant) = &self.constant {
+            return Some(constant.clone());
+        }
+        let mut scope = String::with_capacity(self.text.len());
         for part in &self.parts {
             match part {
                 Part::Literal(text) => scope.push_str(text),
-                Part::Column(name) => scope.push_str(&scope_text(&value_of(name)?)?),
+                Part::Column(name) => push_value(&mut scope, &*value_of(name)?)?,
             }
         }
         scope.parse().ok()
     }
 }
 
-fn scope_text(value: &Value) -> Option<String> {
+fn push_value(scope: &mut String, value: &Value) -> Option<()> {
     match value {
-        Value::Text(text) if !text.is_empty() => Some(text.clone()),
-        Value::Int(int) => Some(int.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Uuid(bytes) => Some(Uuid::from_bytes(*bytes).to_string()),
-        _ => None,
+        Value::Text(text) if !text.is_empty() => scope.push_str(text),
+        Value::Int(int) => write!(scope, "{int}").ok()?,
+        Value::Bool(truth) => write!(scope, "{truth}").ok()?,
+        Value::Uuid(bytes) => write!(scope, "{}", Uuid::from_bytes(*bytes)).ok()?,
+        _ => return None,
     }
+    Some(())
 }
 
 impl FromStr for ScopeTemplate {
@@ -87,7 +94,9 @@ impl FromStr for ScopeTemplate {
                 rest = &rest[end..];
             }
         }
-        if parts.is_empty() { Err(bad()) } else { Ok(Self { text: text.to_owned(), parts }) }
+        let names_columns = parts.iter().any(|part| matches!(part, Part::Column(_)));
+        let constant = if names_columns { None } else { Some(text.parse().map_err(|_| bad())?) };
+        Ok(Self { text: text.to_owned(), parts, constant })
     }
 }
 
@@ -118,7 +127,9 @@ mod tests {
     #[test]
     fn rows_fall_into_the_scope_of_their_columns() {
         let template: ScopeTemplate = "site/{site_id}".parse().unwrap();
-        let of = |value: Value| template.resolve(|name| (name == "site_id").then(|| value.clone()));
+        let of = |value: Value| {
+            template.resolve(|name| (name == "site_id").then(|| Cow::Owned(value.clone())))
+        };
         assert_eq!(of(Value::Int(7)), Some("site/7".parse().unwrap()));
         assert_eq!(of(Value::from("a b")), None);
         assert_eq!(of(Value::Null), None);

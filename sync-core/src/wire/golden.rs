@@ -58,8 +58,13 @@ fn transaction() -> Transaction {
 
 fn state() -> RowState {
     let apply = |row: Option<&RowState>, op: Op, hlc: u64| {
-        RowState::apply(row, &op, Stamp { hlc: Hlc(STAMP.hlc.0 + hlc), device: DEVICE }, None)
-            .unwrap()
+        RowState::apply(
+            row.cloned(),
+            op,
+            Stamp { hlc: Hlc(STAMP.hlc.0 + hlc), device: DEVICE },
+            None,
+        )
+        .unwrap()
     };
     let cells = Cells::new(vec![(ColumnId(1), Value::Int(1)), (ColumnId(2), Value::from("a"))]);
     let row = apply(None, Op::Insert { cells }, 0);

@@ -1,5 +1,6 @@
 //! A server as small as it can be: latest states by seq, applied with the functions that the real one uses.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use farshore_sync_core::digest::{Buckets, DigestKey, Sum, bucket_of, root, row_sum};
@@ -168,8 +169,8 @@ impl Server {
                 _ => {}
             }
             let state = RowState::apply(
-                before.as_ref().map(|row| &row.state),
-                &op,
+                before.as_ref().map(|row| row.state.clone()),
+                op,
                 stamp,
                 new_change.as_ref(),
             )
@@ -196,7 +197,7 @@ impl Server {
         let before = self.rows.get(&key).cloned();
         let stamp = Stamp { hlc: Hlc::from_wall_ms(stamp_ms), device };
         let state =
-            RowState::apply(before.as_ref().map(|row| &row.state), &op, stamp, None).unwrap();
+            RowState::apply(before.as_ref().map(|row| row.state.clone()), op, stamp, None).unwrap();
         let scope = self.scope_of(key.0, &state).unwrap();
         let chunks = before.map_or_else(Vec::new, |row| row.chunks);
         self.put(key, ServerRow { scope, state, seq: 0, chunks });
@@ -228,7 +229,8 @@ impl Server {
         let collection = self.schema.collection(collection)?;
         collection.scope.resolve(|name| {
             let column = collection.column_named(name)?;
-            Some(state.value(column.column_id()).cloned().unwrap_or_else(|| column.default_value()))
+            let value = state.value(column.column_id()).map(Cow::Borrowed);
+            Some(value.unwrap_or_else(|| Cow::Owned(column.default_value())))
         })
     }
 

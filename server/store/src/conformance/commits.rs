@@ -89,10 +89,14 @@ pub async fn a_deleted_row_comes_back_with_its_values(storage: &dyn Storage) {
 pub async fn a_refused_transaction_leaves_the_others(storage: &dyn Storage) {
     let store = sample_store(storage).await;
     let mut device = Device::new(1);
+    let cut_short = |mut bytes: Vec<u8>| {
+        bytes.pop();
+        bytes
+    };
     let transactions = [
         device.transaction([insert_note(1, "first")]),
         device.transaction([insert_note(2, "half"), rate(1, 9)]),
-        b"not a transaction".to_vec(),
+        cut_short(device.transaction([insert_note(9, "cut short")])),
         device.transaction([retitle(7, "nobody")]),
         device.transaction([insert_note(3, "last")]),
     ];
@@ -103,14 +107,15 @@ pub async fn a_refused_transaction_leaves_the_others(storage: &dyn Storage) {
     let expected = [
         (1, None),
         (2, Some((1, ReasonCode::OutOfRange))),
-        (3, Some((0, ReasonCode::RowMissing))),
-        (4, None),
+        (3, Some((0, ReasonCode::Malformed))),
+        (4, Some((0, ReasonCode::RowMissing))),
+        (5, None),
     ];
     assert_eq!(reasons.collect::<Vec<_>>(), expected);
     let keys: Vec<_> = Reader::everything(&store).await.rows.into_keys().collect();
     assert_eq!(keys, [note(1), note(3)]);
     let high_water = store.device_progress(device.id).await.unwrap().high_water;
-    assert_eq!(high_water, 4, "refused transactions are answered too");
+    assert_eq!(high_water, 5, "refused transactions are answered too");
 }
 
 /// Pushes of several devices commit in their order, each under its own rights.

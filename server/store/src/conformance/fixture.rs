@@ -13,6 +13,7 @@ use super::sample::{self, NOW_MS, site, tenant};
 use super::{Storage, reader};
 use crate::SharedTenantStore;
 use crate::catalog::Catalog;
+use crate::pushed::PushedTransaction;
 use crate::scope::{ScopeAuthority, TenantScope};
 use crate::sync::{Batch, Committed, DevicePush, PushResult, RowKey};
 
@@ -116,7 +117,11 @@ impl Device {
             device: self.id,
             grants: self.grants.clone(),
             settled: self.settled,
-            transactions: transactions.into(),
+            transactions: transactions
+                .into()
+                .iter()
+                .map(|bytes| PushedTransaction::read(bytes).unwrap())
+                .collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Deciding what a batch does, transaction by transaction, and what is written for it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use farshore_sync_core::digest::{Sum, bucket_of, row_sum};
@@ -13,12 +14,13 @@ use farshore_sync_core::schema::Collection;
 use farshore_sync_core::wire::limits::{MAX_ROW_BYTES, MAX_SENTENCE_BYTES, MAX_SET_ELEMENTS};
 use farshore_sync_core::wire::{Grant, PushOutcome, RefusedMutation, Rights};
 
-use super::prepare::{Prepared, PreparedPush, PreparedTransaction, ReadTransaction};
+use super::prepare::Prepared;
 use super::validate::{trusted_part, validate};
 use super::{
     ChangeKey, ChunkWrite, Context, Departure, DeviceMark, Loaded, Plan, RowWrite, StoredOutcome,
 };
 use crate::StoreError;
+use crate::pushed::{PushedTransaction, ReadTransaction};
 use crate::sync::{ChangedRow, Chunk, Committed, DevicePush, PushResult, RowChange, RowKey};
 
 /// Most changes of one document.
@@ -80,17 +82,17 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn push(&mut self, prepared: PreparedPush) -> PushResult {
-        let push = prepared.push;
+    fn push(&mut self, mut push: DevicePush) -> PushResult {
+        let transactions = std::mem::take(&mut push.transactions);
         let mut mark = self.marks.get(&push.device).copied().unwrap_or_default();
         mark.settled = mark.settled.max(push.settled.min(mark.high_water));
-        let mut answered = Vec::with_capacity(prepared.transactions.len());
+        let mut answered = Vec::with_capacity(transactions.len());
         let mut fork = None;
-        for transaction in prepared.transactions {
-            let Some(number) = transaction.number else { continue };
+        for transaction in transactions {
+            let (number, content) = (transaction.number(), transaction.content());
             if number <= mark.high_water {
                 match self.outcomes.get(&(push.device, number)) {
-                    Some(kept) if kept.content == transaction.content => {
+                    Some(kept) if kept.content == content => {
                         answered.push(kept.outcome.clone());
                     }
                     _ => {
@@ -100,8 +102,7 @@ impl<'a> Planner<'a> {
                 }
                 continue;
             }
-            let content = transaction.content;
-            let outcome = self.transaction(&push, &mut mark, number, transaction);
+            let outcome = self.transaction(&push, &mut mark, transaction);
             mark.high_water = number;
             self.outcomes
                 .insert((push.device, number), StoredOutcome { content, outcome: outcome.clone() });
@@ -121,16 +122,15 @@ impl<'a> Planner<'a> {
         &mut self,
         push: &DevicePush,
         mark: &mut DeviceMark,
-        number: u64,
-        prepared: PreparedTransaction,
+        pushed: PushedTransaction,
     ) -> PushOutcome {
         // The seq is filled in when the batch is numbered.
+        let number = pushed.number();
         let mut outcome = PushOutcome { number, seq: 0, refused: None, corrected: None };
-        let read = match prepared.body {
+        let read = match pushed.body {
             Ok(read) => read,
             Err(error) => {
-                outcome.refused =
-                    Some(refused(0, Refusal::new(ReasonCode::Malformed, error.to_string())));
+                outcome.refused = Some(refused(0, Refusal::new(ReasonCode::Malformed, error)));
                 return outcome;
             }
         };
@@ -189,23 +189,23 @@ impl<'a> Planner<'a> {
             }
             op => op,
         };
-        let state = RowState::apply(
-            current.as_ref().map(|row| &row.state),
-            &op,
-            stamp,
-            new_change.as_ref(),
-        )
-        .map_err(|error| Refusal::new(error.into(), format!("{}: {error}", collection.name)))?;
+        let document_column = match &op {
+            Op::Document { column, .. } => Some(*column),
+            _ => None,
+        };
+        let (before, chunks) = current.map(|row| (row.state, row.chunks)).unzip();
+        let state = RowState::apply(before, op, stamp, new_change.as_ref())
+            .map_err(|error| Refusal::new(error.into(), format!("{}: {error}", collection.name)))?;
         check_size(collection, &state)?;
         let scope = scope_of(collection, &state)?;
         if !may_write(grants, &scope) {
             let message = format!("{}: no right to write in the scope {scope}", collection.name);
             return Err(Refusal::new(ReasonCode::PermissionDenied, message));
         }
-        let mut chunks = current.map(|row| row.chunks).unwrap_or_default();
-        if let (Some(hash), Some(change), Op::Document { column, .. }) = (new_change, change, &op) {
-            draft.changes.insert((key, *column, hash));
-            chunks.push((*column, change));
+        let mut chunks = chunks.unwrap_or_default();
+        if let (Some(hash), Some(change), Some(column)) = (new_change, change, document_column) {
+            draft.changes.insert((key, column, hash));
+            chunks.push((column, change));
         }
         draft.put(key, Working { scope, state, chunks });
         Ok(())
@@ -492,7 +492,8 @@ fn authorise_existing(grants: &[Grant], scope: &Scope, op: &Op) -> Result<(), Re
 fn scope_of(collection: &Collection, state: &RowState) -> Result<Scope, Refusal> {
     let value_of = |name: &str| {
         let column = collection.column_named(name)?;
-        Some(state.value(column.column_id()).cloned().unwrap_or_else(|| column.default_value()))
+        let value = state.value(column.column_id()).map(Cow::Borrowed);
+        Some(value.unwrap_or_else(|| Cow::Owned(column.default_value())))
     };
     collection.scope.resolve(value_of).ok_or_else(|| {
         let message = format!(

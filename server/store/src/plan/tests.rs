@@ -11,6 +11,7 @@ use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::{Grant, PushOutcome, Rights};
 
 use super::{Context, Loaded, Plan, StoredRow, plan, prepare};
+use crate::pushed::PushedTransaction;
 use crate::sync::{Batch, DevicePush, Head, PushResult, RowChange};
 
 const NOW: u64 = 1_700_000_000_000;
@@ -53,7 +54,10 @@ impl Bench {
             device: DEVICE,
             grants: self.grants.clone(),
             settled: 0,
-            transactions: transactions.iter().map(Transaction::encode).collect(),
+            transactions: transactions
+                .iter()
+                .map(|transaction| PushedTransaction::read(&transaction.encode()).unwrap())
+                .collect(),
         };
         let prepared = prepare(Batch { now_ms: NOW, pushes: vec![push] });
         let key = DigestKey([3; 32]);
