@@ -39,7 +39,7 @@ impl Raw {
         if encryption == Encryption::On {
             let key: String = fresh_key()?.iter().map(|byte| format!("{byte:02x}")).collect();
             connection.execute_batch(&format!(
-                "PRAGMA key = \"x'{key}'\"; PRAGMA cipher_compatibility = 4"
+                "PRAGMA key = \"x'{key}'\"; PRAGMA cipher_compatibility = 4; PRAGMA cipher_hmac_algorithm = HMAC_SHA256"
             ))?;
         }
         connection.execute_batch(&format!(
