@@ -1,9 +1,10 @@
 //! Queries that are written once for every SQL back-end.
 //!
 //! Statements keep to what SQLite and Postgres share: `$1` parameters, `ON CONFLICT`, no dialect functions.
-//! Integers are 64-bit, truth values are 0 and 1, identities are bytes. A back-end brings the tables (its
-//! migrations name them) and [`Sql`]; it gets the stores of this folder for it. The hot path is not here:
-//! each back-end writes [`crate::sync::SyncStore`] natively.
+//! Integers are 64-bit, truth values are 0 and 1, identities are bytes. A table is named `main.devices`: for SQLite
+//! `main` is the tenant's file, and Postgres puts the tenant's schema in its place, so that no statement depends on a
+//! search path. A back-end brings the tables (its migrations name them) and [`Sql`]; it gets the stores of this
+//! folder for it. The hot path is not here: each back-end writes [`crate::sync::SyncStore`] natively.
 
 use async_trait::async_trait;
 

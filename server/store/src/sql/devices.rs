@@ -8,10 +8,10 @@ use crate::StoreError;
 use crate::devices::{DeviceRecord, DeviceStore};
 
 const GET: &str = "SELECT id, user_id, name, grants, suspended, created_at_ms \
-    FROM devices WHERE id = $1";
+    FROM main.devices WHERE id = $1";
 const LIST: &str = "SELECT id, user_id, name, grants, suspended, created_at_ms \
-    FROM devices WHERE id > $1 ORDER BY id LIMIT $2";
-const PUT: &str = "INSERT INTO devices (id, user_id, name, grants, suspended, created_at_ms) \
+    FROM main.devices WHERE id > $1 ORDER BY id LIMIT $2";
+const PUT: &str = "INSERT INTO main.devices (id, user_id, name, grants, suspended, created_at_ms) \
     VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, name = excluded.name, \
     grants = excluded.grants, suspended = excluded.suspended, \

@@ -10,10 +10,10 @@ use crate::StoreError;
 use crate::schemas::{ApplySchemaError, Registration, SchemaStore, check_registration};
 
 /// The version of the newest schema; NULL before the first.
-const NEWEST: &str = "SELECT MAX(version) FROM schemas";
-const GET: &str = "SELECT json FROM schemas WHERE version = $1";
+const NEWEST: &str = "SELECT MAX(version) FROM main.schemas";
+const GET: &str = "SELECT json FROM main.schemas WHERE version = $1";
 /// `follows` is unique, so that of two versions made from the same one only one is registered.
-const ADD: &str = "INSERT INTO schemas (version, follows, json, applied_at_ms) \
+const ADD: &str = "INSERT INTO main.schemas (version, follows, json, applied_at_ms) \
     VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 const OPERATION: &str = "read the schema";
 

@@ -7,11 +7,11 @@ use crate::StoreError;
 use crate::signing_keys::{SigningAlgorithm, SigningKeyRecord, SigningKeyStore};
 
 const LIST: &str = "SELECT kid, algorithm, sealed_private_key, public_jwk, created_at_ms, \
-    retired_at_ms FROM signing_keys ORDER BY generation DESC";
-const RETIRE: &str = "UPDATE signing_keys SET retired_at_ms = $1 WHERE retired_at_ms IS NULL";
-const ADD: &str = "INSERT INTO signing_keys (generation, kid, algorithm, sealed_private_key, \
+    retired_at_ms FROM main.signing_keys ORDER BY generation DESC";
+const RETIRE: &str = "UPDATE main.signing_keys SET retired_at_ms = $1 WHERE retired_at_ms IS NULL";
+const ADD: &str = "INSERT INTO main.signing_keys (generation, kid, algorithm, sealed_private_key, \
     public_jwk, created_at_ms, retired_at_ms) \
-    SELECT COALESCE(MAX(generation), 0) + 1, $1, $2, $3, $4, $5, $6 FROM signing_keys";
+    SELECT COALESCE(MAX(generation), 0) + 1, $1, $2, $3, $4, $5, $6 FROM main.signing_keys";
 
 #[async_trait]
 impl<T: Sql> SigningKeyStore for T {
