@@ -1,0 +1,326 @@
+//! Creating, opening and erasing tenants.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::scope::{ScopeAuthority, TenantScope};
+use farshore_store::sealing::MasterKey;
+use farshore_store::sync_core::ids::TenantId;
+use farshore_store::{SharedTenantStore, StoreError};
+use lru::LruCache;
+use sqlx::Row as _;
+
+use crate::config::PostgresConfig;
+use crate::database::{Database, Pace, Transaction};
+use crate::failure::Failure;
+use crate::migrations::{self, STEPS, Step};
+use crate::names::{Names, Roles};
+use crate::platform::{self, OpenError};
+use crate::query::Query;
+use crate::tenant::{OpenTenant, PostgresTenant};
+use crate::version::ServerVersion;
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// The tenants of a database.
+#[derive(Debug, Clone)]
+pub struct PostgresCatalog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    database: Arc<Database>,
+    roles: Roles,
+    version: ServerVersion,
+    steps: &'static [Step],
+    recent: Mutex<LruCache<TenantId, Arc<OpenTenant>>>,
+}
+
+/// What the platform knows of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// There is none.
+    No,
+    /// It is there.
+    Present,
+    /// It was erased.
+    Erased,
+}
+
+impl PostgresCatalog {
+    /// Checks the database, and prepares it where that was not done yet.
+    ///
+    /// # Errors
+    /// What is wrong with the database, see [`OpenError`].
+    pub async fn open(
+        config: PostgresConfig,
+        master: &MasterKey,
+    ) -> Result<(Self, ScopeAuthority), OpenError> {
+        Self::open_with_steps(config, master, STEPS).await
+    }
+
+    pub(crate) async fn open_with_steps(
+        config: PostgresConfig,
+        master: &MasterKey,
+        steps: &'static [Step],
+    ) -> Result<(Self, ScopeAuthority), OpenError> {
+        let platform = platform::prepare(&config, master).await?;
+        let most: NonZeroUsize = config.max_open_tenants;
+        let shared = Shared {
+            database: Database::new(config),
+            roles: platform.roles,
+            version: platform.version,
+            steps,
+            recent: Mutex::new(LruCache::new(most)),
+        };
+        Ok((Self(Arc::new(shared)), ScopeAuthority::for_new_catalog()))
+    }
+}
+
+#[async_trait]
+impl Catalog for PostgresCatalog {
+    async fn create(
+        &self,
+        scope: &TenantScope,
+        now_ms: u64,
+    ) -> Result<SharedTenantStore, CatalogError> {
+        let created = self.0.create(scope.tenant(), now_ms).await;
+        let registered = created.map_err(|failure| failure.during("create a tenant"))?;
+        let tenant = scope.tenant().clone();
+        match registered {
+            Registered::No => Ok(self.0.opened(tenant)),
+            Registered::Present => Err(CatalogError::TenantExists { tenant }),
+            Registered::Erased => Err(CatalogError::Erased { tenant }),
+        }
+    }
+
+    async fn open(&self, scope: &TenantScope) -> Result<SharedTenantStore, CatalogError> {
+        let tenant = scope.tenant().clone();
+        if let Some(open) = self.0.recent(&tenant) {
+            return Ok(Arc::new(PostgresTenant(open)));
+        }
+        let operation = "open a tenant";
+        let registered = self.0.database.registered(&tenant).await;
+        match registered.map_err(|failure| failure.during(operation))? {
+            Registered::No => Err(CatalogError::UnknownTenant { tenant }),
+            Registered::Erased => Err(CatalogError::Erased { tenant }),
+            Registered::Present => match self.0.migrate(&tenant).await {
+                Ok(()) => Ok(self.0.opened(tenant)),
+                Err(failure) if failure.is_missing_tenant() => {
+                    let detail =
+                        format!("the schema tenant_{tenant} is not as it was made: {failure}");
+                    Err(StoreError::Damaged { operation, detail }.into())
+                }
+                Err(failure) => Err(failure.during(operation).into()),
+            },
+        }
+    }
+
+    async fn erase(&self, scope: &TenantScope) -> Result<(), CatalogError> {
+        let tenant = scope.tenant().clone();
+        let erased = self.0.erase(&tenant).await;
+        match erased.map_err(|failure| failure.during("erase a tenant"))? {
+            Registered::No => Err(CatalogError::UnknownTenant { tenant }),
+            Registered::Present | Registered::Erased => Ok(()),
+        }
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
+        let listed = self.0.tenants().await;
+        Ok(listed.map_err(|failure| failure.during("list the tenants"))?)
+    }
+}
+
+impl Shared {
+    fn recent(&self, tenant: &TenantId) -> Option<Arc<OpenTenant>> {
+        let open = self.lock().get(tenant).cloned();
+        open.filter(|open| !open.is_erased())
+    }
+
+    fn opened(&self, tenant: TenantId) -> SharedTenantStore {
+        let names = Names::new(tenant.clone());
+        let role = self.roles.of(&tenant);
+        let open = Arc::new(OpenTenant::new(Arc::clone(&self.database), names, role));
+        self.lock().put(tenant, Arc::clone(&open));
+        Arc::new(PostgresTenant(open))
+    }
+
+    /// Creates a tenant in one transaction; returns how it was registered before.
+    async fn create(&self, tenant: &TenantId, now_ms: u64) -> Result<Registered, Failure> {
+        let (mut transaction, _) = self.database.begin(BEGIN, Pace::Hot, "").await?;
+        let created = self.create_in(&mut transaction, tenant, now_ms).await;
+        transaction.end(created).await
+    }
+
+    async fn create_in(
+        &self,
+        transaction: &mut Transaction,
+        tenant: &TenantId,
+        now_ms: u64,
+    ) -> Result<Registered, Failure> {
+        let register = "INSERT INTO farshore.tenants (id, erased, created_at_ms) \
+            VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
+        let register = Query::new(register).bind(tenant.as_str()).bind(now_ms.cast_signed());
+        if transaction.execute(register).await? == 0 {
+            return registered(transaction, tenant).await;
+        }
+        let names = Names::new(tenant.clone());
+        let (role, owner, schema) = (self.roles.of(tenant), self.roles.owner(), names.schema());
+        let mut script = format!(
+            "CREATE ROLE {role} NOLOGIN;\n{};\n\
+             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n{};\n\
+             GRANT USAGE ON SCHEMA {schema} TO {role};\n",
+            platform::grant_to_us(&role, self.version),
+            self.as_owner(tenant),
+        );
+        for step in self.steps {
+            script.push_str(&migrations::script(step, &names, &self.roles));
+        }
+        transaction.script(script).await?;
+        transaction.execute(self.first_standing(&names, now_ms)?).await?;
+        Ok(Registered::No)
+    }
+
+    fn first_standing(&self, names: &Names, now_ms: u64) -> Result<Query, Failure> {
+        let mut random = [0; 32 + 8];
+        aws_lc_rs::rand::fill(&mut random)
+            .map_err(|error| StoreError::database("create a tenant", error))?;
+        let (digest_key, epoch) = random.split_at(32);
+        let epoch = u64::from_le_bytes(epoch.try_into().expect("8 bytes are left")).max(1);
+        let insert = "INSERT INTO main.standing \
+            (only_row, format, seq, horizon, epoch, digest_key, created_at_ms) \
+            VALUES (true, $1, 0, 0, $2, $3, $4)";
+        Ok(Query::new(names.qualify(insert))
+            .bind(self.newest_format())
+            .bind(epoch.cast_signed())
+            .bind(digest_key)
+            .bind(now_ms.cast_signed()))
+    }
+
+    /// Brings a tenant to the newest format, one step after another. Of several nodes one does it while the others
+    /// wait.
+    async fn migrate(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let names = Names::new(tenant.clone());
+        let look =
+            format!("{};SELECT format FROM {}.standing", self.as_owner(tenant), names.schema());
+        loop {
+            let (mut transaction, rows) =
+                self.database.begin(BEGIN, Pace::Maintenance, &look).await?;
+            let stepped = self.step_in(&mut transaction, &names, format_in(&rows)).await;
+            if !transaction.end(stepped).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes one step; returns whether there was one to go.
+    async fn step_in(
+        &self,
+        transaction: &mut Transaction,
+        names: &Names,
+        seen: Result<i32, Failure>,
+    ) -> Result<bool, Failure> {
+        if seen? == self.newest_format() {
+            return Ok(false);
+        }
+        let lock = names.qualify("SELECT format FROM main.standing FOR UPDATE");
+        let format = format_in(&transaction.script(lock).await?)?;
+        let newest = self.newest_format();
+        if format > newest {
+            let (found, newest) = (format.unsigned_abs(), newest.unsigned_abs());
+            return Err(StoreError::NewerFormat { found, newest }.into());
+        }
+        let Some(step) = usize::try_from(format).ok().and_then(|done| self.steps.get(done)) else {
+            return Ok(false);
+        };
+        tracing::info!(tenant = %names.tenant, from = format, "migrating");
+        let mut script = migrations::script(step, names, &self.roles);
+        script
+            .push_str(&names.qualify(&format!("UPDATE main.standing SET format = {}", format + 1)));
+        transaction.script(script).await?;
+        Ok(true)
+    }
+
+    /// Erases a tenant in one transaction; returns how it was registered before.
+    async fn erase(&self, tenant: &TenantId) -> Result<Registered, Failure> {
+        let (mut transaction, _) = self.database.begin(BEGIN, Pace::Maintenance, "").await?;
+        let erased = self.erase_in(&mut transaction, tenant).await;
+        let before = transaction.end(erased).await?;
+        if let Some(open) = self.lock().pop(tenant) {
+            open.set_erased();
+        }
+        Ok(before)
+    }
+
+    async fn erase_in(
+        &self,
+        transaction: &mut Transaction,
+        tenant: &TenantId,
+    ) -> Result<Registered, Failure> {
+        let mark = "UPDATE farshore.tenants SET erased = true WHERE id = $1 AND NOT erased";
+        let mark = Query::new(mark).bind(tenant.as_str());
+        if transaction.execute(mark).await? == 0 {
+            return registered(transaction, tenant).await;
+        }
+        let (owner, role) = (self.roles.owner(), self.roles.of(tenant));
+        let names = Names::new(tenant.clone());
+        let script = format!(
+            "SET LOCAL ROLE {owner};\nDROP SCHEMA {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
+            names.schema()
+        );
+        transaction.script(script).await?;
+        Ok(Registered::Present)
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, Failure> {
+        let list = "SELECT id FROM farshore.tenants WHERE NOT erased ORDER BY id";
+        let (transaction, rows) = self.database.begin(BEGIN, Pace::Maintenance, list).await?;
+        let tenants = rows.iter().map(|row| {
+            let id: String = row.try_get(0)?;
+            id.parse().map_err(|error| Failure::Damaged(format!("farshore.tenants: {error}")))
+        });
+        let tenants = tenants.collect();
+        transaction.end(tenants).await
+    }
+
+    /// Takes on the role that owns the tables, for one tenant.
+    fn as_owner(&self, tenant: &TenantId) -> String {
+        format!("SET LOCAL ROLE {};SET LOCAL farshore.tenant = '{tenant}'", self.roles.owner())
+    }
+
+    fn newest_format(&self) -> i32 {
+        i32::try_from(self.steps.len()).expect("there are a handful of steps")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<TenantId, Arc<OpenTenant>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database {
+    /// What the platform knows of a tenant.
+    pub async fn registered(&self, tenant: &TenantId) -> Result<Registered, Failure> {
+        let (mut transaction, _) = self.begin(BEGIN, Pace::Hot, "").await?;
+        let found = registered(&mut transaction, tenant).await;
+        transaction.end(found).await
+    }
+}
+
+async fn registered(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+) -> Result<Registered, Failure> {
+    let look = Query::new("SELECT erased FROM farshore.tenants WHERE id = $1");
+    let rows = transaction.rows(look.bind(tenant.as_str())).await?;
+    Ok(match rows.first().map(|row| row.try_get(0)).transpose()? {
+        None => Registered::No,
+        Some(false) => Registered::Present,
+        Some(true) => Registered::Erased,
+    })
+}
+
+fn format_in(rows: &[sqlx::postgres::PgRow]) -> Result<i32, Failure> {
+    let row = rows.first().ok_or_else(|| Failure::Damaged("it stands nowhere".to_owned()))?;
+    Ok(row.try_get(0)?)
+}

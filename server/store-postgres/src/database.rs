@@ -1,0 +1,177 @@
+//! The pool, and transactions that are ended or thrown away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Postgres};
+use tokio::time::timeout;
+
+use crate::config::PostgresConfig;
+use crate::failure::Failure;
+use crate::query::Query;
+
+/// How much longer than the server's own timeout we wait for an answer, for what the network takes.
+const NETWORK_GRACE: Duration = Duration::from_secs(5);
+
+/// The way to the database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pool: PgPool,
+    config: PostgresConfig,
+}
+
+/// How long statements may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Those that a device waits for.
+    Hot,
+    /// Those that read or change a whole tenant.
+    Maintenance,
+}
+
+/// A transaction. Unless [`Transaction::end`] ran to its end, its connection is closed rather than given back, so that
+/// nobody ever gets a connection with a transaction that somebody else began.
+pub(crate) struct Transaction {
+    connection: PoolConnection<Postgres>,
+    patience: Duration,
+    ended: bool,
+}
+
+impl Database {
+    /// A pool that connects when it has to.
+    pub fn new(config: PostgresConfig) -> Arc<Self> {
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections.get())
+            .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms.into()))
+            // `begin` finds out by itself, without a round trip for each transaction.
+            .test_before_acquire(false)
+            .connect_lazy_with(config.url.options());
+        Arc::new(Self { pool, config })
+    }
+
+    /// Begins a transaction: `BEGIN`, the limits, and then `opening`, in one round trip. Returns what the opening
+    /// selected, too.
+    ///
+    /// A connection that turns out dead is thrown away for the next one: nothing was asked of it yet.
+    pub async fn begin(
+        &self,
+        begin: &str,
+        pace: Pace,
+        opening: &str,
+    ) -> Result<(Transaction, Vec<PgRow>), Failure> {
+        let script = format!("{begin};{};{opening}", self.limits(pace));
+        let mut stale_connections = 0;
+        loop {
+            let connection = self.pool.acquire().await?;
+            let mut transaction =
+                Transaction { connection, patience: self.patience(pace), ended: false };
+            match transaction.script(script.clone()).await {
+                Ok(rows) => return Ok((transaction, rows)),
+                Err(failure)
+                    if failure.is_dead_connection()
+                        && stale_connections < self.config.max_connections.get() =>
+                {
+                    stale_connections += 1;
+                    tracing::debug!(%failure, "a connection had ended");
+                }
+                Err(failure) => return transaction.end(Err(failure)).await,
+            }
+        }
+    }
+
+    fn limits(&self, pace: Pace) -> String {
+        let statement_ms = self.statement_timeout_ms(pace);
+        // Compiling a statement takes longer than running one that is over in milliseconds.
+        format!(
+            "SET LOCAL search_path = pg_catalog, pg_temp;\
+             SET LOCAL statement_timeout = {statement_ms};\
+             SET LOCAL lock_timeout = {};\
+             SET LOCAL idle_in_transaction_session_timeout = {};\
+             SET LOCAL jit = off",
+            self.config.lock_timeout_ms, self.config.statement_timeout_ms,
+        )
+    }
+
+    const fn statement_timeout_ms(&self, pace: Pace) -> u32 {
+        match pace {
+            Pace::Hot => self.config.statement_timeout_ms,
+            Pace::Maintenance => self.config.maintenance_timeout_ms,
+        }
+    }
+
+    fn patience(&self, pace: Pace) -> Duration {
+        Duration::from_millis(self.statement_timeout_ms(pace).into()) + NETWORK_GRACE
+    }
+}
+
+impl Transaction {
+    /// What a statement selects.
+    ///
+    /// It is parsed and planned anew each time, with a round trip for the parse.
+    pub async fn rows(&mut self, query: Query) -> Result<Vec<PgRow>, Failure> {
+        let Query { text, arguments } = query;
+        let arguments = arguments.map_err(Failure::Encode)?;
+        let statement = sqlx::query_with(AssertSqlSafe(text), arguments).persistent(false);
+        within(self.patience, statement.fetch_all(&mut *self.connection)).await
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub async fn execute(&mut self, query: Query) -> Result<u64, Failure> {
+        let Query { text, arguments } = query;
+        let arguments = arguments.map_err(Failure::Encode)?;
+        let statement = sqlx::query_with(AssertSqlSafe(text), arguments).persistent(false);
+        let done = within(self.patience, statement.execute(&mut *self.connection)).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Runs statements without values, in one round trip; what all of them select.
+    pub async fn script(&mut self, text: String) -> Result<Vec<PgRow>, Failure> {
+        let script = sqlx::raw_sql(AssertSqlSafe(text));
+        within(self.patience, script.fetch_all(&mut *self.connection)).await
+    }
+
+    /// What a statement without values selects, row by row as it arrives.
+    pub fn stream(&mut self, text: String) -> BoxStream<'_, Result<PgRow, sqlx::Error>> {
+        sqlx::query(AssertSqlSafe(text)).persistent(false).fetch(&mut *self.connection)
+    }
+
+    /// Commits what was done, or takes it back where it failed. Durable on return.
+    pub async fn end<T>(mut self, done: Result<T, Failure>) -> Result<T, Failure> {
+        match done {
+            Ok(done) => {
+                self.script("COMMIT".to_owned()).await?;
+                self.ended = true;
+                Ok(done)
+            }
+            Err(failure) => {
+                // Where not even that works, the connection is closed, which takes everything back as well.
+                let alive = !failure.is_dead_connection();
+                if alive && self.script("ROLLBACK".to_owned()).await.is_ok() {
+                    self.ended = true;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Failure> {
+    match timeout(patience, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::NoAnswer { timeout_ms: patience.as_millis() }),
+    }
+}

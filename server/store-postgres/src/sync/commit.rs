@@ -1,0 +1,68 @@
+//! A group commit: load, plan, write, in one transaction under the tenant's lock.
+//!
+//! Round trips: one to begin, lock and see where the tenant stands, two to load (each statement is parsed first), two
+//! for the sums that change, two to write, one to commit. All pushes of a group share them.
+
+use std::sync::Arc;
+
+use farshore_store::StoreError;
+use farshore_store::plan::{Context, Plan, plan, prepare};
+use farshore_store::sync::{Batch, Committed};
+use farshore_store::sync_core::schema::Schema;
+use sqlx::Row as _;
+use tokio::task::spawn_blocking;
+
+use super::load::{self, Documents};
+use super::{sums, write};
+use crate::database::{Pace, Transaction};
+use crate::failure::Failure;
+use crate::query::Query;
+use crate::tenant::{OpenTenant, TenantTransaction};
+
+pub(super) async fn commit(tenant: &OpenTenant, batch: Batch) -> Result<Committed, Failure> {
+    let now_ms = batch.now_ms;
+    // Decoding some thousand transactions takes milliseconds, which other tasks must not wait for.
+    let prepared = spawn_blocking(move || prepare(batch)).await?;
+    let TenantTransaction { mut transaction, standing } = tenant.write(Pace::Hot).await?;
+    let committed = async {
+        let loaded = load::load(&tenant.names, &mut transaction, prepared.needs()).await?;
+        let schema = schema(tenant, &mut transaction, loaded.schema_version).await?;
+        let (plan, documents) = spawn_blocking(move || {
+            let digest_key = &standing.digest_key;
+            let context = Context { schema: &schema, head: standing.head, digest_key, now_ms };
+            plan(prepared, loaded.loaded, &context).map(|plan| (plan, loaded.documents))
+        })
+        .await??;
+        write_all(tenant, &mut transaction, &plan, &documents).await?;
+        Ok(plan.committed)
+    }
+    .await;
+    transaction.end(committed).await
+}
+
+async fn write_all(
+    tenant: &OpenTenant,
+    transaction: &mut Transaction,
+    plan: &Plan,
+    documents: &Documents,
+) -> Result<(), Failure> {
+    let sums = sums::changed(&tenant.names, transaction, &plan.digests).await?;
+    write::write(&tenant.names, transaction, documents, plan, &sums).await
+}
+
+/// The newest schema, as this transaction sees it.
+async fn schema(
+    tenant: &OpenTenant,
+    transaction: &mut Transaction,
+    version: Option<u64>,
+) -> Result<Arc<Schema>, Failure> {
+    let version = version.ok_or(StoreError::NoSchema)?;
+    if let Some(schema) = tenant.schemas.get(version) {
+        return Ok(schema);
+    }
+    let stored =
+        Query::new(tenant.names.qualify("SELECT json FROM main.schemas WHERE version = $1"));
+    let rows = transaction.rows(stored.bind(version.cast_signed())).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(tenant.schemas.parse(row.try_get(0)?)?)
+}

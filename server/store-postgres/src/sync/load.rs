@@ -1,0 +1,155 @@
+//! Loading what a commit needs, in one statement.
+
+use std::collections::HashMap;
+
+use farshore_store::plan::{DeviceMark, Loaded, Needs, StoredOutcome, StoredRow};
+use farshore_store::sync::{DeviceProgress, RowKey};
+use farshore_store::sync_core::document::ChangeHash;
+use farshore_store::sync_core::hlc::Hlc;
+use farshore_store::sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, Scope};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::database::Transaction;
+use crate::failure::Failure;
+use crate::names::Names;
+use crate::query::{Parts, Query};
+
+/// Bytes of the hash of a transaction's content, which an outcome begins with.
+const CONTENT_BYTES: usize = 16;
+
+// What a row of the answer is, in its first column. The others are three numbers, two byte strings and a text.
+const ROW: i32 = 0;
+const MARK: i32 = 1;
+const OUTCOME: i32 = 2;
+const CHANGE: i32 = 3;
+const SCHEMA: i32 = 4;
+
+const ROWS: &str = "SELECT 0, r.collection::bigint, r.document, NULL::bigint, r.id, r.state, r.scope \
+    FROM unnest($1::integer[], $2::bytea[]) AS n(collection, id) \
+    JOIN main.changes r ON r.collection = n.collection AND r.id = n.id AND r.kind < 2";
+const MARKS: &str = "SELECT 1, m.high_water, m.settled, m.last_stamp, m.device, NULL, NULL \
+    FROM main.marks m WHERE m.device = ANY($1::bytea[])";
+const OUTCOMES: &str = "SELECT 2, o.number, NULL, NULL, o.device, o.content || o.answer, NULL \
+    FROM unnest($1::bytea[], $2::bigint[]) AS n(device, number) \
+    JOIN main.outcomes o ON o.device = n.device AND o.number = n.number";
+const CHANGES: &str = "SELECT 3, n.collection::bigint, n.column_id::bigint, NULL, n.id, n.hash, NULL \
+    FROM unnest($1::integer[], $2::bytea[], $3::integer[], $4::bytea[]) \
+        AS n(collection, id, column_id, hash) \
+    JOIN main.changes r ON r.collection = n.collection AND r.id = n.id AND r.kind < 2 \
+    JOIN main.chunks k ON k.document = r.document AND k.column_id = n.column_id AND k.hash = n.hash";
+const NEWEST_SCHEMA: &str =
+    "SELECT 4, MAX(s.version), NULL, NULL, NULL, NULL, NULL FROM main.schemas s";
+
+/// Under which number the changes of a row's documents lie.
+pub(super) type Documents = HashMap<RowKey, i64>;
+
+/// What was loaded.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub loaded: Loaded,
+    pub documents: Documents,
+    /// The version of the newest schema.
+    pub schema_version: Option<u64>,
+}
+
+pub(super) async fn load(
+    names: &Names,
+    transaction: &mut Transaction,
+    needs: &Needs,
+) -> Result<Load, Failure> {
+    let mut parts = Parts::new(" UNION ALL ");
+    let collections: Vec<i32> =
+        needs.rows.iter().map(|(collection, _)| collection.0.into()).collect();
+    let ids: Vec<&[u8]> = needs.rows.iter().map(|(_, id)| &id.as_bytes()[..]).collect();
+    parts.part(&names.qualify(ROWS)).bind(collections).bind(ids);
+    let devices: Vec<&[u8]> = needs.devices.iter().map(|device| &device.as_bytes()[..]).collect();
+    parts.part(&names.qualify(MARKS)).bind(devices);
+    let devices: Vec<&[u8]> =
+        needs.outcomes.iter().map(|(device, _)| &device.as_bytes()[..]).collect();
+    let numbers: Vec<i64> = needs.outcomes.iter().map(|(_, number)| number.cast_signed()).collect();
+    parts.part(&names.qualify(OUTCOMES)).bind(devices).bind(numbers);
+    if !needs.changes.is_empty() {
+        let changes = || needs.changes.iter();
+        let collections: Vec<i32> = changes().map(|((row, _), ..)| row.0.into()).collect();
+        let ids: Vec<&[u8]> = changes().map(|((_, id), ..)| &id.as_bytes()[..]).collect();
+        let columns: Vec<i32> = changes().map(|(_, column, _)| column.0.into()).collect();
+        let hashes: Vec<&[u8]> = changes().map(|(_, _, hash)| &hash.0[..]).collect();
+        let part = parts.part(&names.qualify(CHANGES));
+        part.bind(collections).bind(ids).bind(columns).bind(hashes);
+    }
+    parts.part(&names.qualify(NEWEST_SCHEMA));
+    let mut load = Load::default();
+    for row in transaction.rows(parts.into_query()).await? {
+        take(&mut load, &row)?;
+    }
+    Ok(load)
+}
+
+fn take(load: &mut Load, row: &PgRow) -> Result<(), Failure> {
+    match row.try_get(0)? {
+        ROW => {
+            let key = (collection(row.try_get(1)?)?, RowId::from_bytes(row.try_get(4)?));
+            let document: Option<i64> = row.try_get(2)?;
+            load.documents.extend(document.map(|document| (key, document)));
+            let stored = StoredRow { scope: scope(row.try_get(6)?)?, state: row.try_get(5)? };
+            load.loaded.rows.insert(key, stored);
+        }
+        MARK => {
+            let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+            let last_stamp = Hlc(number(3)?);
+            let mark = DeviceMark { high_water: number(1)?, settled: number(2)?, last_stamp };
+            load.loaded.devices.insert(DeviceId::from_bytes(row.try_get(4)?), mark);
+        }
+        OUTCOME => {
+            let number = row.try_get::<i64, _>(1)?.cast_unsigned();
+            let stored: &[u8] = row.try_get(5)?;
+            let outcome = stored
+                .split_at_checked(CONTENT_BYTES)
+                .and_then(|(content, answer)| StoredOutcome::from_stored(content, answer))
+                .ok_or_else(|| Failure::Damaged(format!("the answer to transaction {number}")))?;
+            let device = DeviceId::from_bytes(row.try_get(4)?);
+            load.loaded.outcomes.insert((device, number), outcome);
+        }
+        CHANGE => {
+            let key = (collection(row.try_get(1)?)?, RowId::from_bytes(row.try_get(4)?));
+            let change = (key, column(row.try_get(2)?)?, ChangeHash(row.try_get(5)?));
+            load.loaded.changes.insert(change);
+        }
+        SCHEMA => {
+            let version: Option<i64> = row.try_get(1)?;
+            load.schema_version = version.map(i64::cast_unsigned);
+        }
+        other => return Err(Failure::Damaged(format!("a row of kind {other}"))),
+    }
+    Ok(())
+}
+
+/// What the store knows of one device's transactions.
+pub(super) async fn progress(
+    names: &Names,
+    transaction: &mut Transaction,
+    device: DeviceId,
+) -> Result<DeviceProgress, Failure> {
+    let query = "SELECT high_water, settled FROM main.marks WHERE device = $1";
+    let query = Query::new(names.qualify(query)).bind(&device.as_bytes()[..]);
+    let Some(row) = transaction.rows(query).await?.pop() else {
+        return Ok(DeviceProgress::default());
+    };
+    let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+    Ok(DeviceProgress { high_water: number(0)?, settled: number(1)? })
+}
+
+pub(super) fn scope(name: &str) -> Result<Scope, Failure> {
+    name.parse().map_err(|error| Failure::Damaged(format!("{error}")))
+}
+
+pub(super) fn collection(number: i64) -> Result<CollectionId, Failure> {
+    let number = u16::try_from(number);
+    number.map(CollectionId).map_err(|_| Failure::Damaged("the number of a collection".to_owned()))
+}
+
+pub(super) fn column(number: i64) -> Result<ColumnId, Failure> {
+    let number = u16::try_from(number);
+    number.map(ColumnId).map_err(|_| Failure::Damaged("the number of a column".to_owned()))
+}

@@ -1,0 +1,190 @@
+//! The sums by which a device and the server compare what they hold.
+
+use std::collections::BTreeMap;
+
+use farshore_store::scrub::{AllBuckets, Recount};
+use farshore_store::sync::BucketRow;
+use farshore_store::sync_core::digest::{BUCKETS, Buckets, DigestKey, SUM_BYTES, Sum, Totals};
+use farshore_store::sync_core::ids::{CollectionId, RowId, Scope};
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+
+use super::load::{collection, scope};
+use crate::database::Transaction;
+use crate::failure::Failure;
+use crate::names::Names;
+use crate::query::Query;
+
+/// Buckets of one stored part.
+const BUCKETS_PER_PART: usize = 64;
+/// Parts of the sums of one collection in one scope.
+const PARTS: usize = BUCKETS / BUCKETS_PER_PART;
+
+/// A part of the sums of one collection in one scope.
+pub(super) type PartKey = (Scope, CollectionId, u8);
+
+/// The sums of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part([Sum; BUCKETS_PER_PART]);
+
+impl Part {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Failure> {
+        let mut part = Self([Sum::default(); BUCKETS_PER_PART]);
+        if bytes.len() != BUCKETS_PER_PART * SUM_BYTES {
+            return Err(damaged());
+        }
+        for (sum, bytes) in part.0.iter_mut().zip(bytes.chunks_exact(SUM_BYTES)) {
+            *sum = sum_of(bytes)?;
+        }
+        Ok(part)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|sum| sum.0.to_le_bytes()).collect()
+    }
+
+    pub fn total(&self) -> [u8; SUM_BYTES] {
+        let total = self.0.iter().fold(0_u128, |total, sum| total.wrapping_add(sum.0));
+        total.to_le_bytes()
+    }
+}
+
+/// The parts that change, as they are after the change.
+pub(super) async fn changed(
+    names: &Names,
+    transaction: &mut Transaction,
+    digests: &BTreeMap<(Scope, CollectionId), BTreeMap<u8, Sum>>,
+) -> Result<BTreeMap<PartKey, Part>, Failure> {
+    let mut parts = BTreeMap::new();
+    for ((scope, collection), changes) in digests {
+        for bucket in changes.keys() {
+            let key = (scope.clone(), *collection, part_of(*bucket).0);
+            parts.entry(key).or_insert(Part([Sum::default(); BUCKETS_PER_PART]));
+        }
+    }
+    if parts.is_empty() {
+        return Ok(parts);
+    }
+    let query = "SELECT s.scope, s.collection, s.part, s.sums \
+        FROM unnest($1::text[], $2::integer[], $3::smallint[]) AS n(scope, collection, part) \
+        JOIN main.sums s ON s.scope = n.scope AND s.collection = n.collection AND s.part = n.part";
+    let scopes: Vec<&str> = parts.keys().map(|(scope, ..)| scope.as_str()).collect();
+    let collections: Vec<i32> =
+        parts.keys().map(|(_, collection, _)| collection.0.into()).collect();
+    let numbers: Vec<i16> = parts.keys().map(|(.., part)| (*part).into()).collect();
+    let query = Query::new(names.qualify(query)).bind(scopes).bind(collections).bind(numbers);
+    for row in transaction.rows(query).await? {
+        let number = u8::try_from(row.try_get::<i16, _>(2)?).map_err(|_| damaged())?;
+        let key = (scope(row.try_get(0)?)?, collection(row.try_get::<i32, _>(1)?.into())?, number);
+        parts.insert(key, Part::from_bytes(row.try_get(3)?)?);
+    }
+    for ((scope, collection), changes) in digests {
+        for (bucket, change) in changes {
+            let (number, within) = part_of(*bucket);
+            let part = parts.get_mut(&(scope.clone(), *collection, number));
+            part.expect("every part that changes is there").0[within].add(*change);
+        }
+    }
+    Ok(parts)
+}
+
+/// In which part a bucket is, and where in it.
+fn part_of(bucket: u8) -> (u8, usize) {
+    const PER_PART: u8 = BUCKETS_PER_PART as u8;
+    (bucket / PER_PART, usize::from(bucket % PER_PART))
+}
+
+/// The totals of every collection in some scopes.
+pub(super) async fn totals(
+    names: &Names,
+    transaction: &mut Transaction,
+    scopes: &[&str],
+) -> Result<Totals, Failure> {
+    let query = "SELECT scope, collection, total FROM main.sums WHERE scope = ANY($1::text[])";
+    let mut totals = Totals::new();
+    for row in transaction.rows(Query::new(names.qualify(query)).bind(scopes)).await? {
+        let place = (scope(row.try_get(0)?)?, collection(row.try_get::<i32, _>(1)?.into())?);
+        totals.entry(place).or_default().add(sum_of(row.try_get(2)?)?);
+    }
+    Ok(totals)
+}
+
+/// The buckets of every collection in some scopes.
+pub(super) async fn buckets(
+    names: &Names,
+    transaction: &mut Transaction,
+    scopes: &[Scope],
+) -> Result<AllBuckets, Failure> {
+    let scopes: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
+    let query = "SELECT scope, collection, part, sums FROM main.sums WHERE scope = ANY($1::text[])";
+    let mut all = AllBuckets::new();
+    for row in transaction.rows(Query::new(names.qualify(query)).bind(scopes)).await? {
+        let place = (scope(row.try_get(0)?)?, collection(row.try_get::<i32, _>(1)?.into())?);
+        take_part(all.entry(place).or_default(), row.try_get(2)?, row.try_get(3)?)?;
+    }
+    Ok(all)
+}
+
+fn take_part(buckets: &mut Buckets, number: i16, bytes: &[u8]) -> Result<(), Failure> {
+    let number = usize::try_from(number).ok().filter(|number| *number < PARTS);
+    let first = number.ok_or_else(damaged)? * BUCKETS_PER_PART;
+    for (bucket, sum) in (first..).zip(Part::from_bytes(bytes)?.0) {
+        let bucket = u8::try_from(bucket).expect("the last part ends with the last bucket");
+        *buckets.bucket_mut(bucket) = sum;
+    }
+    Ok(())
+}
+
+/// The live rows of one bucket, by id.
+pub(super) async fn bucket_rows(
+    names: &Names,
+    transaction: &mut Transaction,
+    scope: &Scope,
+    collection: CollectionId,
+    bucket: u8,
+) -> Result<Vec<BucketRow>, Failure> {
+    let query = "SELECT id, state FROM main.changes WHERE scope = $1 AND kind = 0 \
+        AND collection = $2 AND get_byte(id, 15) = $3 ORDER BY id";
+    let query = Query::new(names.qualify(query))
+        .bind(scope.as_str())
+        .bind(i32::from(collection.0))
+        .bind(i32::from(bucket));
+    let rows = transaction.rows(query).await?;
+    let row = |row: &sqlx::postgres::PgRow| {
+        Ok(BucketRow { row: RowId::from_bytes(row.try_get(0)?), state: row.try_get(1)? })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The buckets whose stored sums differ from the rows, which are read one by one.
+pub(super) async fn scrub(
+    names: &Names,
+    transaction: &mut Transaction,
+    digest_key: DigestKey,
+) -> Result<Vec<(Scope, CollectionId, u8)>, Failure> {
+    let mut recount = Recount::new(digest_key);
+    let query = "SELECT scope, collection, id, state FROM main.changes WHERE kind = 0";
+    let mut rows = transaction.stream(names.qualify(query));
+    while let Some(row) = rows.try_next().await? {
+        let key =
+            (collection(row.try_get::<i32, _>(1)?.into())?, RowId::from_bytes(row.try_get(2)?));
+        recount.count(scope(row.try_get(0)?)?, key, row.try_get(3)?);
+    }
+    drop(rows);
+    let query = "SELECT scope, collection, part, sums FROM main.sums";
+    let mut stored = AllBuckets::new();
+    for row in transaction.rows(Query::new(names.qualify(query))).await? {
+        let place = (scope(row.try_get(0)?)?, collection(row.try_get::<i32, _>(1)?.into())?);
+        take_part(stored.entry(place).or_default(), row.try_get(2)?, row.try_get(3)?)?;
+    }
+    Ok(recount.differing(&stored))
+}
+
+fn sum_of(bytes: &[u8]) -> Result<Sum, Failure> {
+    let bytes = bytes.try_into().map_err(|_| damaged())?;
+    Ok(Sum(u128::from_le_bytes(bytes)))
+}
+
+fn damaged() -> Failure {
+    Failure::Damaged("the sums of a collection have another length".to_owned())
+}

@@ -1,0 +1,160 @@
+//! An open tenant: its transactions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use farshore_store::StoreError;
+use farshore_store::sql::SchemaCache;
+use farshore_store::sync::Head;
+use farshore_store::sync_core::digest::DigestKey;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::catalog::Registered;
+use crate::database::{Database, Pace, Transaction};
+use crate::failure::Failure;
+use crate::names::Names;
+
+/// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
+#[derive(Debug)]
+pub(crate) struct PostgresTenant(pub Arc<OpenTenant>);
+
+/// What is remembered of a tenant. It holds no connection.
+#[derive(Debug)]
+pub(crate) struct OpenTenant {
+    database: Arc<Database>,
+    pub names: Names,
+    role: String,
+    erased: AtomicBool,
+    pub schemas: SchemaCache,
+}
+
+/// The head with the digest key beside it.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub head: Head,
+    pub digest_key: DigestKey,
+}
+
+/// A transaction of one tenant, with where the tenant stands in it.
+pub(crate) struct TenantTransaction {
+    pub transaction: Transaction,
+    pub standing: Standing,
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// One snapshot.
+    Read,
+    /// The tenant's only writer, on whatever node, until it ends.
+    Write,
+}
+
+impl OpenTenant {
+    pub fn new(database: Arc<Database>, names: Names, role: String) -> Self {
+        Self {
+            database,
+            names,
+            role,
+            erased: AtomicBool::new(false),
+            schemas: SchemaCache::default(),
+        }
+    }
+
+    pub fn is_erased(&self) -> bool {
+        self.erased.load(Ordering::Acquire)
+    }
+
+    pub fn set_erased(&self) {
+        self.erased.store(true, Ordering::Release);
+    }
+
+    /// Begins to read one snapshot.
+    pub async fn read(&self, pace: Pace) -> Result<TenantTransaction, Failure> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.begin(begin, pace, Access::Read).await
+    }
+
+    /// Begins to write, once all earlier writers of the tenant have ended. Everything that is read from here on is
+    /// what they left: each statement has a snapshot of its own, taken after the lock.
+    pub async fn write(&self, pace: Pace) -> Result<TenantTransaction, Failure> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+        self.begin(begin, pace, Access::Write).await
+    }
+
+    async fn begin(
+        &self,
+        begin: &str,
+        pace: Pace,
+        access: Access,
+    ) -> Result<TenantTransaction, Failure> {
+        if self.is_erased() {
+            return Err(StoreError::Erased.into());
+        }
+        let opening = self.opening(access);
+        let (transaction, rows) = self.database.begin(begin, pace, &opening).await?;
+        match rows.last().map(standing) {
+            Some(Ok(standing)) => Ok(TenantTransaction { transaction, standing }),
+            Some(Err(error)) => transaction.end(Err(error.into())).await,
+            None => {
+                let nowhere = "the tenant stands nowhere".to_owned();
+                transaction.end(Err(Failure::Damaged(nowhere))).await
+            }
+        }
+    }
+
+    /// The walls, and then where the tenant stands. A setting that lasts longer than the transaction would be somebody
+    /// else's behind a pooler.
+    fn opening(&self, access: Access) -> String {
+        let (role, tenant) = (&self.role, &self.names.tenant);
+        let durable = match access {
+            Access::Read => "",
+            // An acknowledgement means durable; whoever asks the server for more than that gets more.
+            Access::Write => {
+                "SELECT set_config('synchronous_commit', 'on', true) \
+                 WHERE current_setting('synchronous_commit') = 'off';"
+            }
+        };
+        let lock = match access {
+            Access::Read => "",
+            Access::Write => " FOR NO KEY UPDATE",
+        };
+        let standing =
+            self.names.qualify("SELECT seq, horizon, epoch, digest_key FROM main.standing");
+        format!(
+            "SET LOCAL ROLE {role};SET LOCAL farshore.tenant = '{tenant}';{durable}{standing}{lock}"
+        )
+    }
+
+    /// The error of an operation. What a tenant is missing was perhaps erased, by this node or by another one.
+    pub async fn explain(&self, operation: &'static str, failure: Failure) -> StoreError {
+        if failure.is_missing_tenant()
+            && let Ok(Registered::Erased) = self.database.registered(&self.names.tenant).await
+        {
+            self.set_erased();
+            return StoreError::Erased;
+        }
+        failure.during(operation)
+    }
+}
+
+impl PostgresTenant {
+    /// Names the operation of what failed.
+    pub async fn during<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, StoreError> {
+        match work.await {
+            Ok(done) => Ok(done),
+            Err(failure) => Err(self.0.explain(operation, failure).await),
+        }
+    }
+}
+
+fn standing(row: &PgRow) -> Result<Standing, sqlx::Error> {
+    let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+    let head = Head { seq: number(0)?, horizon: number(1)?, epoch: number(2)? };
+    Ok(Standing { head, digest_key: DigestKey(row.try_get(3)?) })
+}
