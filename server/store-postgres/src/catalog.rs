@@ -275,7 +275,7 @@ impl Shared {
 
     async fn tenants(&self) -> Result<Vec<TenantId>, Failure> {
         let list = "SELECT id FROM farshore.tenants WHERE NOT erased ORDER BY id";
-        let (transaction, rows) = self.database.begin(BEGIN, Pace::Maintenance, list).await?;
+        let (transaction, rows) = self.database.begin(BEGIN, Pace::Hot, list).await?;
         let tenants = rows.iter().map(|row| {
             let id: String = row.try_get(0)?;
             id.parse().map_err(|error| Failure::Damaged(format!("farshore.tenants: {error}")))

@@ -43,13 +43,13 @@ pub enum DatabaseUrlError {
 
 /// Where the database is, and who signs in there.
 #[derive(Clone)]
-pub struct DatabaseUrl(PgConnectOptions);
+pub struct DatabaseUrl(Box<PgConnectOptions>);
 
 impl DatabaseUrl {
     /// How to connect: with nothing that a pooler in transaction mode would refuse or keep for somebody else.
     pub(crate) fn options(&self) -> PgConnectOptions {
-        self.0
-            .clone()
+        let options = PgConnectOptions::clone(&self.0);
+        options
             .statement_cache_capacity(0)
             .extra_float_digits(None)
             // Statements name tenants; the store logs what matters by itself.
@@ -75,7 +75,7 @@ impl FromStr for DatabaseUrl {
             DatabaseUrlError::Malformed { problem: error.to_string().replace('\n', " ") }
         })?;
         let name = options.get_application_name().unwrap_or("farshore").to_owned();
-        Ok(Self(options.application_name(&name)))
+        Ok(Self(Box::new(options.application_name(&name))))
     }
 }
 

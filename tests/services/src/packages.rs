@@ -16,6 +16,29 @@ const VERSION_PREFIXES: [&str; 3] = ["postgresql@", "pgsql-", ""];
 /// The oldest line that the store works with.
 const OLDEST_POSTGRES: u32 = 15;
 
+/// How the packages are called on Debian and Ubuntu.
+pub const APT_PACKAGES: [&str; 2] = ["postgresql", "pgbouncer"];
+/// How to install them, for whoever has to.
+pub const INSTALL_HINT: &str = "tests need Postgres 15 or newer and PgBouncer: \
+    sudo apt-get install -y postgresql pgbouncer \
+    (or dnf install postgresql-server pgbouncer, brew install postgresql@17 pgbouncer)";
+/// Where packages put PgBouncer; the folders for superusers are not on everybody's path.
+const PGBOUNCER_FOLDERS: [&str; 4] =
+    ["/usr/sbin", "/usr/bin", "/opt/homebrew/bin", "/usr/local/bin"];
+
+/// Whether everything is installed.
+#[must_use]
+pub fn are_installed() -> bool {
+    postgres_programs().is_some() && pgbouncer_program().is_some()
+}
+
+/// PgBouncer.
+#[must_use]
+pub fn pgbouncer_program() -> Option<PathBuf> {
+    let folders = PGBOUNCER_FOLDERS.iter().map(PathBuf::from).chain(on_path());
+    folders.map(|folder| folder.join("pgbouncer")).find(|program| program.is_file())
+}
+
 /// The folder with the programs of the newest Postgres here.
 #[must_use]
 pub fn postgres_programs() -> Option<PathBuf> {

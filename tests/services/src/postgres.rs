@@ -3,36 +3,29 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::packages;
+use crate::keeper::{Folder, Keeper, failed, free_port, random_hex, run, said};
+use crate::{ServiceError, packages};
 
 /// The variable with the URL of a server to use instead of starting one, as a superuser.
 pub const URL_VARIABLE: &str = "FARSHORE_TEST_POSTGRES_URL";
-/// How the programs are installed on Debian and Ubuntu.
-pub const APT_PACKAGES: [&str; 1] = ["postgresql"];
-/// How to install them, for whoever has to.
-pub const INSTALL_HINT: &str = "Postgres 15 or newer is needed: sudo apt-get install -y postgresql \
-    (or dnf install postgresql-server, brew install postgresql@17), \
-    or set FARSHORE_TEST_POSTGRES_URL to the URL of a server that tests may use, as a superuser";
-
 /// Looks for a server that has just been started.
 const READY_LOOKS: u32 = 600;
 /// Time between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// Ports that are tried before giving up: another program may take one between finding and using it.
 const PORTS_TRIED: u32 = 5;
+/// The port of a URL that names none.
+const DEFAULT_PORT: &str = "5432";
 /// The superuser of a server that we start.
 const SUPERUSER: &str = "postgres";
-/// Whom Postgres runs as where we are root, which it refuses: the first that the system has.
-const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 /// Settings for tests: many connections, little memory, and no waiting for a disk. Killing the server loses nothing by
 /// that; only a power cut would.
 const SETTINGS: [&str; 9] = [
@@ -46,56 +39,11 @@ const SETTINGS: [&str; 9] = [
     "max_locks_per_transaction=256",
     "log_min_messages=warning",
 ];
-/// Waits for the end of its input, which comes when whoever started it ends, and ends the server then.
-const KEEPER: &str = r#"
-trap '' INT TERM HUP
-"$1/postgres" -D "$2/data" >"$2/log" 2>&1 &
-server=$!
-read -r _
-kill -INT "$server"
-wait "$server"
-rm -rf "$2"
-"#;
-
-/// Why there is no server.
-#[derive(Debug)]
-pub enum PostgresError {
-    /// The programs are not installed.
-    Missing,
-    /// A program did not do what it should; the text is what it said.
-    Failed {
-        /// What was being done.
-        operation: &'static str,
-        /// What went wrong.
-        problem: String,
-    },
-}
-
-impl fmt::Display for PostgresError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str(INSTALL_HINT),
-            Self::Failed { operation, problem } => write!(f, "Postgres: {operation}: {problem}"),
-        }
-    }
-}
-
-impl std::error::Error for PostgresError {}
-
 /// A Postgres server.
 pub struct Postgres {
     programs: PathBuf,
     url: String,
     keeper: Option<Keeper>,
-}
-
-/// The process beside a server that we started.
-struct Keeper {
-    child: Child,
-    /// Closing it ends the server; the system does that where we are killed.
-    input: Option<ChildStdin>,
-    /// The keeper removes it, too, but we wait for that only where we end well.
-    _folder: Folder,
 }
 
 impl Postgres {
@@ -113,10 +61,10 @@ impl Postgres {
     ///
     /// # Errors
     /// Where there is none to be had.
-    pub fn find_or_start() -> Result<Self, PostgresError> {
+    pub fn find_or_start() -> Result<Self, ServiceError> {
         match packages::variable(URL_VARIABLE).and_then(|url| url.into_string().ok()) {
             Some(url) => {
-                let programs = packages::postgres_programs().ok_or(PostgresError::Missing)?;
+                let programs = packages::postgres_programs().ok_or(ServiceError::Missing)?;
                 Ok(Self { programs, url, keeper: None })
             }
             None => Self::start(),
@@ -127,8 +75,8 @@ impl Postgres {
     ///
     /// # Errors
     /// Where it is not installed, or does not start.
-    pub fn start() -> Result<Self, PostgresError> {
-        let programs = packages::postgres_programs().ok_or(PostgresError::Missing)?;
+    pub fn start() -> Result<Self, ServiceError> {
+        let programs = packages::postgres_programs().ok_or(ServiceError::Missing)?;
         let mut last = failed("start", "no port was tried");
         for _ in 0..PORTS_TRIED {
             match Self::start_on(&programs, free_port()?) {
@@ -139,34 +87,23 @@ impl Postgres {
         Err(last)
     }
 
-    fn start_on(programs: &Path, port: u16) -> Result<Self, PostgresError> {
-        let user = unprivileged_user();
-        let user = user.as_ref();
-        let folder = Folder::new(user)?;
+    fn start_on(programs: &Path, port: u16) -> Result<Self, ServiceError> {
+        let folder = Folder::new("postgres")?;
         let password = random_hex()?;
-        make_cluster(programs, &folder.path, user, &password, port)?;
-        let mut keeper = command(user, "sh");
-        keeper.arg("-c").arg(KEEPER).arg("keeper").arg(programs).arg(&folder.path);
-        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // The keys that end a test program in a terminal must not reach the keeper before it has cleaned up.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut keeper, 0);
-        let mut child = keeper.spawn().map_err(|error| failed("start", error))?;
-        let input = child.stdin.take();
+        make_cluster(programs, &folder, &password, port)?;
+        let data = folder.path.join("data");
+        let arguments = ["-D".as_ref() as &OsStr, data.as_ref()];
+        // The signal that ends it without waiting for its clients.
+        let keeper = Keeper::start(folder, "INT", &programs.join("postgres"), &arguments)?;
         let url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/postgres");
-        let log = folder.path.join("log");
-        let server = Self {
-            programs: programs.to_owned(),
-            url,
-            keeper: Some(Keeper { child, input, _folder: folder }),
-        };
+        let server = Self { programs: programs.to_owned(), url, keeper: Some(keeper) };
         for _ in 0..READY_LOOKS {
             if server.psql(&server.url, "SELECT 1").is_ok() {
                 return Ok(server);
             }
             thread::park_timeout(BETWEEN_LOOKS);
         }
-        Err(failed("wait until it is ready", fs::read_to_string(log).unwrap_or_default()))
+        Err(failed("start Postgres", server.keeper.as_ref().map_or(String::new(), Keeper::log)))
     }
 
     /// Where it is, as its superuser.
@@ -206,7 +143,7 @@ impl Postgres {
     ///
     /// # Errors
     /// What the first that failed said.
-    pub fn psql(&self, url: &str, statements: &str) -> Result<String, PostgresError> {
+    pub fn psql(&self, url: &str, statements: &str) -> Result<String, ServiceError> {
         let mut psql = Command::new(self.programs.join("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", url]);
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -226,15 +163,6 @@ impl fmt::Debug for Postgres {
     }
 }
 
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.input.take();
-            let _ = keeper.child.wait();
-        }
-    }
-}
-
 /// A database of its own, gone when this is dropped, with every role that it needed.
 pub struct Database<'a> {
     server: &'a Postgres,
@@ -242,7 +170,7 @@ pub struct Database<'a> {
     url: String,
 }
 
-impl Database<'_> {
+impl<'a> Database<'a> {
     /// Where it is, as the role that owns it.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -261,6 +189,22 @@ impl Database<'_> {
         with_database(&self.server.url, &self.name)
     }
 
+    /// Where it is, and who owns it, taken apart.
+    ///
+    /// # Panics
+    /// Where the URL of the server is not one.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        let parts = || {
+            let (user, place) = self.url.split_once("://")?.1.rsplit_once('@')?;
+            let (user, password) = user.split_once(':')?;
+            let authority = place.split('/').next()?;
+            let (host, port) = authority.rsplit_once(':').unwrap_or((authority, DEFAULT_PORT));
+            Some(Place { host, port, database: &self.name, user, password })
+        };
+        parts().expect("postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    }
+
     /// Runs statements in it as the superuser; what they select, unaligned, a line for each row.
     ///
     /// # Panics
@@ -270,12 +214,70 @@ impl Database<'_> {
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// A copy of it as it is now: a backup. Nobody may be using it.
+    ///
+    /// # Panics
+    /// Where somebody is.
+    #[must_use]
+    pub fn back_up(&self) -> Backup<'a> {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}_backup_{number}", self.name);
+        self.server.run(&format!("CREATE DATABASE {name} TEMPLATE {};", self.name));
+        Backup { server: self.server, name }
+    }
+
+    /// Puts a copy in its place.
+    ///
+    /// # Panics
+    /// Where the server does not.
+    pub fn restore(&self, backup: &Backup<'_>) {
+        let (name, copy) = (&self.name, &backup.name);
+        self.server.run(&format!(
+            "DROP DATABASE {name} WITH (FORCE);\nCREATE DATABASE {name} OWNER {name} TEMPLATE {copy};"
+        ));
+    }
+
     /// Runs statements in it as the role that owns it.
     ///
     /// # Errors
     /// What the first that failed said.
-    pub fn run_as_owner(&self, statements: &str) -> Result<String, PostgresError> {
+    pub fn run_as_owner(&self, statements: &str) -> Result<String, ServiceError> {
         self.server.psql(&self.url, statements)
+    }
+}
+
+/// A URL, taken apart.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The host.
+    pub host: &'a str,
+    /// The port.
+    pub port: &'a str,
+    /// The database.
+    pub database: &'a str,
+    /// The role.
+    pub user: &'a str,
+    /// Its password.
+    pub password: &'a str,
+}
+
+/// A copy of a database, gone when this is dropped.
+pub struct Backup<'a> {
+    server: &'a Postgres,
+    name: String,
+}
+
+impl fmt::Debug for Backup<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backup({})", self.name)
+    }
+}
+
+impl Drop for Backup<'_> {
+    fn drop(&mut self) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE);", self.name);
+        let _ = self.server.psql(&self.server.url, &drop);
     }
 }
 
@@ -300,114 +302,24 @@ impl Drop for Database<'_> {
     }
 }
 
-/// A folder that is removed unless somebody else does it.
-struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    fn new(user: Option<&User>) -> Result<Self, PostgresError> {
-        let path = std::env::temp_dir().join(format!("farshore-postgres-{}", random_hex()?));
-        fs::create_dir(&path).map_err(|error| failed("make a directory", error))?;
-        let folder = Self { path };
-        if let Some(user) = user {
-            let mut chown = Command::new("chown");
-            run(chown.arg(&user.name).arg(&folder.path), "give a directory to the server's user")?;
-        }
-        Ok(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
 fn make_cluster(
     programs: &Path,
-    folder: &Path,
-    user: Option<&User>,
+    folder: &Folder,
     password: &str,
     port: u16,
-) -> Result<(), PostgresError> {
-    let password_file = folder.join("password");
-    fs::write(&password_file, password).map_err(|error| failed("write the password", error))?;
-    let mut initdb = command(user, programs.join("initdb"));
-    initdb.arg("-D").arg(folder.join("data")).args(["-U", SUPERUSER]);
+) -> Result<(), ServiceError> {
+    let password_file = folder.path.join("password");
+    fs::write(&password_file, password).map_err(|error| failed("write a password", error))?;
+    let mut initdb = folder.command(programs.join("initdb"));
+    initdb.arg("-D").arg(folder.path.join("data")).args(["-U", SUPERUSER]);
     initdb.args(["--auth=scram-sha-256", "--no-sync", "--no-locale", "--encoding=UTF8"]);
     initdb.arg("--pwfile").arg(&password_file);
-    run(&mut initdb, "make a cluster")?;
+    run(&mut initdb, "make a cluster of databases")?;
     let settings: String = SETTINGS.iter().map(|setting| format!("{setting}\n")).collect();
-    let configuration = folder.join("data/postgresql.conf");
-    let mut file = File::options()
-        .append(true)
-        .open(configuration)
-        .map_err(|error| failed("configure the cluster", error))?;
-    file.write_all(format!("{settings}port={port}\n").as_bytes())
-        .map_err(|error| failed("configure the cluster", error))
-}
-
-/// A program that runs as nobody in particular where we are root.
-fn command(user: Option<&User>, program: impl AsRef<OsStr>) -> Command {
-    match user {
-        Some(user) => {
-            let mut command = Command::new("setpriv");
-            command.arg("--reuid").arg(&user.name).arg("--regid").arg(&user.group);
-            command.arg("--clear-groups");
-            command.arg(program);
-            command
-        }
-        None => Command::new(program),
-    }
-}
-
-/// A user of the system.
-struct User {
-    name: String,
-    group: String,
-}
-
-/// Whom to run Postgres as; `None` as ourselves, unless we are root.
-fn unprivileged_user() -> Option<User> {
-    let id = |arguments: &[&str]| {
-        let output = Command::new("id").args(arguments).output().ok()?;
-        let said = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| said.trim().to_owned())
-    };
-    if id(&["-u"])? != "0" {
-        return None;
-    }
-    let user = |name: &str| Some(User { name: name.to_owned(), group: id(&["-g", name])? });
-    UNPRIVILEGED.into_iter().find_map(user)
-}
-
-fn run(command: &mut Command, operation: &'static str) -> Result<String, PostgresError> {
-    said(operation, &command.output().map_err(|error| failed(operation, error))?)
-}
-
-fn said(operation: &'static str, output: &Output) -> Result<String, PostgresError> {
-    if !output.status.success() {
-        return Err(failed(operation, String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn failed(operation: &'static str, problem: impl ToString) -> PostgresError {
-    PostgresError::Failed { operation, problem: problem.to_string() }
-}
-
-fn free_port() -> Result<u16, PostgresError> {
-    let listener = TcpListener::bind("127.0.0.1:0");
-    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
-    port.map_err(|error| failed("find a port", error))
-}
-
-fn random_hex() -> Result<String, PostgresError> {
-    let mut bytes = [0; 12];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error: io::Error| failed("find a password", error))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let configuration = folder.path.join("data/postgresql.conf");
+    let file = File::options().append(true).open(configuration);
+    file.and_then(|mut file| file.write_all(format!("{settings}port={port}\n").as_bytes()))
+        .map_err(|error| failed("configure Postgres", error))
 }
 
 /// The same server, another database.
