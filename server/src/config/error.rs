@@ -69,4 +69,14 @@ pub enum ConfigError {
         /// What is there.
         found: String,
     },
+    /// The value, which may hold a password, is not what the key takes.
+    #[error("{origin}: {key}: {problem}")]
+    InvalidSecret {
+        /// Where it was set.
+        origin: Origin,
+        /// The key, with its section.
+        key: String,
+        /// What is wrong with it, without the value.
+        problem: String,
+    },
 }

@@ -6,8 +6,10 @@
 //! - [`environment`]: the one place that reads environment variables.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+
+use farshore_store_postgres::PostgresConfig;
 
 use crate::sync::SyncLimits;
 
@@ -22,6 +24,8 @@ pub use settings::Settings;
 const SECOND_MS: u64 = 1_000;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400 * SECOND_MS;
+/// Longest time that work on a whole tenant may be allowed, in milliseconds.
+const MAX_MAINTENANCE_MS: u32 = 86_400_000;
 /// Longest time that a limit may be set to, in milliseconds.
 const MAX_WAIT_MS: u64 = 3_600 * SECOND_MS;
 
@@ -68,7 +72,9 @@ pub struct ServerConfig {
 /// Where the data is.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The directory that holds everything.
+    /// Which database the tenants are in.
+    pub kind: StoreKind,
+    /// The directory that holds what this server keeps by itself, and the tenants where the store is SQLite's.
     pub data_dir: PathBuf,
     /// The file with the master key, where one is named.
     pub master_key_file: Option<PathBuf>,
@@ -84,6 +90,15 @@ pub struct StoreConfig {
     pub checkpoint_after_pages: u32,
     /// How long a statement waits for another process.
     pub busy_timeout_ms: u32,
+}
+
+/// Which database the tenants are in.
+#[derive(Debug, Clone)]
+pub enum StoreKind {
+    /// One encrypted file for each tenant in the data directory.
+    Sqlite,
+    /// One schema for each tenant in a Postgres database.
+    Postgres(PostgresConfig),
 }
 
 /// The log.
@@ -194,6 +209,7 @@ fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
     })?;
     let key_file = settings.text("store.master_key_file");
     Ok(StoreConfig {
+        kind: store_kind(settings)?,
         data_dir,
         master_key_file: (!key_file.is_empty()).then(|| PathBuf::from(key_file)),
         max_open_tenants: settings.count("store.max_open_tenants", 100_000)?,
@@ -203,6 +219,36 @@ fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
         checkpoint_after_pages: settings.small("store.checkpoint_after_pages", 1..=1 << 24)?,
         busy_timeout_ms: settings.small("store.busy_timeout_ms", 0..=600_000)?,
     })
+}
+
+fn store_kind(settings: &Settings) -> Result<StoreKind, ConfigError> {
+    let is_postgres =
+        settings.parsed("store.kind", "\"sqlite\" or \"postgres\"", |text| match text {
+            "sqlite" => Some(false),
+            "postgres" => Some(true),
+            _ => None,
+        })?;
+    let timeout = |key| settings.small(key, 10..=MAX_MAINTENANCE_MS);
+    let max_connections = settings.small("postgres.max_connections", 1..=10_000)?;
+    let max_connections = NonZeroU32::new(max_connections).expect("the bounds begin at 1");
+    let acquire_timeout_ms = timeout("postgres.acquire_timeout_ms")?;
+    let statement_timeout_ms = timeout("postgres.statement_timeout_ms")?;
+    let lock_timeout_ms = timeout("postgres.lock_timeout_ms")?;
+    let maintenance_timeout_ms = timeout("postgres.maintenance_timeout_ms")?;
+    let max_open_tenants = settings.count("postgres.max_open_tenants", 1_000_000)?;
+    let url = settings.secret("postgres.url", str::parse);
+    if !is_postgres {
+        return Ok(StoreKind::Sqlite);
+    }
+    Ok(StoreKind::Postgres(PostgresConfig {
+        url: url?,
+        max_connections,
+        acquire_timeout_ms,
+        statement_timeout_ms,
+        lock_timeout_ms,
+        maintenance_timeout_ms,
+        max_open_tenants,
+    }))
 }
 
 fn log(settings: &Settings) -> Result<LogConfig, ConfigError> {

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -22,7 +23,6 @@ const VARIABLE_PREFIX: &str = "FARSHORE_";
 const VARIABLE_SEPARATOR: &str = "__";
 
 /// Every key, as `section.key`, with its value and where that was set.
-#[derive(Debug)]
 pub struct Settings {
     values: BTreeMap<String, (Value, Origin)>,
     read: RefCell<BTreeSet<String>>,
@@ -144,6 +144,22 @@ impl Settings {
         parse(self.text(key)).ok_or_else(|| self.invalid(key, expected))
     }
 
+    /// A text that may hold a password: what is wrong with it is said without it.
+    ///
+    /// # Errors
+    /// What `parse` says.
+    pub fn secret<T, E: fmt::Display>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, ConfigError> {
+        parse(self.text(key)).map_err(|problem| ConfigError::InvalidSecret {
+            origin: self.values[key].1.clone(),
+            key: key.to_owned(),
+            problem: problem.to_string(),
+        })
+    }
+
     /// The error that says what a key takes.
     #[must_use]
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
@@ -183,6 +199,13 @@ impl Settings {
         }
         let expected = if place.0.is_integer() { "a whole number" } else { "a text in quotes" };
         Err(invalid(origin, &key, expected, &value))
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Where each key was set; a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.values.iter().map(|(key, (_, origin))| (key, origin))).finish()
     }
 }
 

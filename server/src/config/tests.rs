@@ -57,6 +57,10 @@ fn what_is_wrong_in_a_file_is_one_line() {
             "[store]\nmax_open_tenants = -1\n",
             "FILE: store.max_open_tenants: expected a whole number from 1 to",
         ),
+        (
+            "[store]\nkind = \"mysql\"\n",
+            "FILE: store.kind: expected \"sqlite\" or \"postgres\", found \"mysql\"",
+        ),
         ("[store]\ndata_dir = \"\"\n", "FILE: store.data_dir: expected a directory"),
         (
             "[log]\nformat = \"xml\"\n",
@@ -100,6 +104,32 @@ fn what_is_wrong_in_the_environment_names_the_variable() {
         let error = load("", &[(name, value)]).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[test]
+fn postgres_is_a_choice_with_a_url() {
+    let chosen = "[store]\nkind = \"postgres\"\n";
+    let url = ("FARSHORE_POSTGRES__URL", "postgres://us:s3cret@db.example:6432/farshore");
+    let config = load(chosen, &[url, ("FARSHORE_POSTGRES__MAX_CONNECTIONS", "7")]).unwrap();
+    let StoreKind::Postgres(postgres) = &config.store.kind else { panic!("{config:?}") };
+    assert_eq!(postgres.url.to_string(), "postgres://us@db.example:6432/farshore");
+    assert_eq!(postgres.max_connections.get(), 7);
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(matches!(load("", &[url]).unwrap().store.kind, StoreKind::Sqlite));
+    assert_eq!(
+        load(chosen, &[]).unwrap_err(),
+        "the defaults: postgres.url: it does not begin with postgres:// or postgresql://"
+    );
+    for wrong in
+        ["mysql://us:s3cret@db", "postgres://us:s3cret@db:port/x", "postgres://us:s3cret@db?x=y"]
+    {
+        let error = load(chosen, &[("FARSHORE_POSTGRES__URL", wrong)]).unwrap_err();
+        assert!(error.starts_with("FARSHORE_POSTGRES__URL: postgres.url: "), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    let mut settings = Settings::defaults();
+    settings.add_environment([(url.0.to_owned(), url.1.to_owned())]).unwrap();
+    assert!(!format!("{settings:?}").contains("s3cret"));
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farshore_store::catalog::CatalogError;
 use farshore_store::sealing::MasterKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -39,6 +38,7 @@ pub mod store;
 use data_dir::DataDir;
 use listener::ConnectionLimits;
 use server_file::{ServerFile, ServerFileError};
+use store::StoreOpenError;
 
 /// Why a server did not start. Each is one line that says what and where.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +47,8 @@ pub enum StartError {
     #[error(transparent)]
     OperatorKey(#[from] OperatorKeyError),
     /// The store did not open.
-    #[error("{}: {source}", data_dir.display())]
-    Store {
-        /// The data directory.
-        data_dir: PathBuf,
-        /// Why.
-        source: CatalogError,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreOpenError),
     /// The demo could not be set up.
     #[error("{}: the demo could not be set up: {source}", data_dir.display())]
     Demo {
@@ -119,7 +114,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let operator_key =
             OperatorKey::open_or_create(data_dir.path(), &master_key, clock.now_ms())?;
-        let app = open(&config, master_key, operator_key, clock)?;
+        let app = open(&config, master_key, operator_key, clock).await?;
         prepare(&app, &data_dir, preparation).await?;
         let listen = config.server.listen;
         let bound = |source| StartError::Listen { address: listen, source };
@@ -174,14 +169,13 @@ impl Server {
     }
 }
 
-fn open(
+async fn open(
     config: &Config,
     master_key: MasterKey,
     operator_key: OperatorKey,
     clock: SharedClock,
 ) -> Result<App, StartError> {
-    let (catalog, authority) = store::open(&config.store, &master_key)
-        .map_err(|source| StartError::Store { data_dir: config.store.data_dir.clone(), source })?;
+    let (catalog, authority) = store::open(&config.store, &master_key).await?;
     let auth = Authenticator::new(
         Arc::clone(&catalog),
         authority,

@@ -5,9 +5,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
+use farshore_store_postgres::PostgresConfig;
+use test_services::postgres::Postgres;
+
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::Settings;
+use crate::config::{Settings, StoreKind};
 
 fn config(data_dir: &Path) -> Config {
     let mut config = Config::from_settings(&Settings::defaults()).unwrap();
@@ -100,6 +103,42 @@ async fn what_was_set_up_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_server_on_postgres_keeps_what_was_set_up() {
+    let database = Postgres::shared().fresh_database();
+    let on_postgres = |data_dir: &Path| {
+        let mut config = config(data_dir);
+        let postgres = PostgresConfig::new(database.url().parse().unwrap());
+        config.store.kind = StoreKind::Postgres(postgres);
+        config
+    };
+    let master_key = MasterKey::generate().unwrap();
+    let key_set = async |server: &Server| {
+        let tenant = "demo".parse().unwrap();
+        server.app.auth().key_set(&tenant).await.unwrap()
+    };
+    let (first_dir, second_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = start(on_postgres(first_dir.path()), &master_key).await.unwrap();
+    let before = key_set(&first).await;
+    let beside = start(on_postgres(second_dir.path()), &master_key).await.unwrap();
+    assert_eq!(key_set(&beside).await, before, "another node on the same database");
+    first.stop().await;
+    beside.stop().await;
+
+    let another = MasterKey::generate().unwrap();
+    let fresh_dir = tempfile::tempdir().unwrap();
+    let refused = start(on_postgres(fresh_dir.path()), &another).await.unwrap_err();
+    assert!(refused.contains("master key does not fit"), "{refused}");
+
+    let mut gone = on_postgres(first_dir.path());
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("postgres://farshore:s3cret@{nowhere}/farshore").parse().unwrap();
+    gone.store.kind = StoreKind::Postgres(PostgresConfig::new(url));
+    let unreachable = start(gone, &master_key).await.unwrap_err();
+    assert!(unreachable.starts_with("postgres://farshore@127.0.0.1:"), "{unreachable}");
+    assert!(unreachable.contains("cannot be reached"), "{unreachable}");
+}
+
+#[tokio::test]
 async fn a_restored_copy_begins_a_new_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let master_key = MasterKey::generate().unwrap();
@@ -107,7 +146,7 @@ async fn a_restored_copy_begins_a_new_epoch() {
         let preparation = Preparation { demo: true, restored };
         let server = started(config(dir.path()), &master_key, preparation).await.unwrap();
         let scope = server.app.auth().workflow_scope("demo".parse().unwrap());
-        let store = store::open(&config(dir.path()).store, &master_key).unwrap().0;
+        let store = store::open(&config(dir.path()).store, &master_key).await.unwrap().0;
         let epoch = store.open(&scope).await.unwrap().head().await.unwrap().epoch;
         server.stop().await;
         epoch
