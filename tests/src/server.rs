@@ -13,6 +13,7 @@ use farshore_api::integrity::Digest;
 use farshore_api::tokens::MintedToken;
 use farshore_sync_core::ids::DeviceId;
 use tempfile::TempDir;
+use test_services::postgres::{Database, Postgres};
 
 use crate::deadline::{LATER, SOON, within_deadline};
 use crate::fleet::SCHEMA;
@@ -21,8 +22,17 @@ use crate::programs;
 
 /// The tenant that every server of the tests has.
 pub const TENANT: &str = "acme";
+/// The variable that says which store the servers of the tests have: `sqlite`, which is the default, or `postgres`.
+pub const STORE_VARIABLE: &str = "FARSHORE_TEST_STORE";
 /// The variables that could leak a developer's settings into a test.
-const CONFIG_VARIABLES: [&str; 2] = ["FARSHORE_MASTER_KEY", "FARSHORE_STORE__DATA_DIR"];
+const CONFIG_VARIABLES: [&str; 4] = [
+    "FARSHORE_MASTER_KEY",
+    "FARSHORE_STORE__DATA_DIR",
+    "FARSHORE_STORE__KIND",
+    "FARSHORE_POSTGRES__URL",
+];
+/// Connections of each server of the tests, many of which share one Postgres.
+const POSTGRES_CONNECTIONS: u32 = 8;
 /// Ports below the range that systems give to outgoing connections, so that a server finds its own one again.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of the server's log that a failed test shows.
@@ -50,6 +60,8 @@ pub struct Server {
     options: ServerOptions,
     port: u16,
     process: Option<Process>,
+    /// Where its tenants are, unless they are in its directory.
+    database: Option<Database<'static>>,
 }
 
 impl Server {
@@ -70,7 +82,8 @@ impl Server {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("fleet.json"), SCHEMA).unwrap();
         fs::write(home.path().join("master"), "5a".repeat(32)).unwrap();
-        let mut server = Self { home, options, port: free_port(), process: None };
+        let database = is_on_postgres().then(|| Postgres::shared().fresh_database());
+        let mut server = Self { home, options, port: free_port(), process: None, database };
         server.restart();
         server
     }
@@ -164,6 +177,12 @@ impl Server {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
+    }
+
+    /// The database in which its tenants are, unless they are in its directory.
+    #[must_use]
+    pub const fn database(&self) -> Option<&Database<'static>> {
+        self.database.as_ref()
     }
 
     /// Its configuration.
@@ -310,6 +329,11 @@ impl Server {
             ("store.data_dir", format!("{:?}", self.data_dir())),
             ("store.master_key_file", format!("{:?}", self.home.path().join("master"))),
         ];
+        if let Some(database) = &self.database {
+            settings.push(("store.kind", "\"postgres\"".to_owned()));
+            settings.push(("postgres.url", format!("{:?}", database.url())));
+            settings.push(("postgres.max_connections", POSTGRES_CONNECTIONS.to_string()));
+        }
         settings.extend(self.options.settings.iter().cloned());
         settings.sort();
         let (mut text, mut section) = (String::new(), "");
@@ -331,6 +355,23 @@ impl Drop for Server {
         if thread::panicking() {
             eprintln!("the end of the server's log:\n{}", self.log_tail());
         }
+    }
+}
+
+/// Whether the tests run on Postgres.
+///
+/// # Panics
+/// Where the environment asks for a store that there is not.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one setting of the system tests, which `cargo xtask test` gives"
+)]
+pub fn is_on_postgres() -> bool {
+    match std::env::var(STORE_VARIABLE).as_deref() {
+        Ok("postgres") => true,
+        Ok("" | "sqlite") | Err(_) => false,
+        Ok(other) => panic!("{STORE_VARIABLE} is {other:?}; there are sqlite and postgres"),
     }
 }
 

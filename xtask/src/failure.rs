@@ -14,6 +14,8 @@ pub enum Failure {
     Usage(String),
     /// The machine lacks tools; the text says which and how to install them.
     Missing(String),
+    /// A service that the tests need did not start.
+    Service(String),
     /// A program did not start.
     Start { command: String, source: io::Error },
     /// A program ended with a failure, which it has described itself.
@@ -45,7 +47,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(problem) => write!(f, "{problem}; see `cargo xtask help`"),
-            Self::Missing(message) => f.write_str(message),
+            Self::Missing(message) | Self::Service(message) => f.write_str(message),
             Self::Start { command, source } => write!(f, "`{command}` did not start: {source}"),
             Self::Ended { command, code: Some(code) } => {
                 write!(f, "`{command}` failed (exit code {code})")

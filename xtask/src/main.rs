@@ -1,6 +1,6 @@
 //! `cargo xtask`: the repository's own commands.
 //!
-//! It is compiled before everything else, so it has two small dependencies and none of ours.
+//! It is compiled before everything else, so it has two small dependencies, and one of ours that has none.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod failure;
@@ -8,6 +8,7 @@ mod fences;
 mod preflight;
 mod process;
 mod release;
+mod services;
 mod suite;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ Commands:
   help    Print this
 
 `cargo xtask demo -- --help` prints the options of the quickstart, and so for bench.
-Needs a Rust toolchain, a C compiler, make and perl; what is missing is named.
+Needs a Rust toolchain, a C compiler, make and perl, and Postgres for test; what is missing is named.
 ";
 
 fn main() -> ExitCode {

@@ -36,7 +36,7 @@ fn a_copy_from_before_the_horizon_is_filled_anew_and_resurrects_nothing() {
     away.insert("items", json!({"label": "unsent row", "amount": 100}));
 
     server.terminate();
-    assert_eq!(purge_tombstones(&server.data_dir(), TENANT), 3);
+    assert_eq!(purge_tombstones(&server, TENANT), 3);
     server.restart();
     assert!(server.digest().horizon > 0);
 
@@ -82,7 +82,7 @@ fn the_welcome_says_so_only_to_those_below_the_horizon() {
 
     writer.disconnect();
     server.terminate();
-    purge_tombstones(&server.data_dir(), TENANT);
+    assert!(purge_tombstones(&server, TENANT) > 0);
     server.restart();
     for (hello, refill) in [
         (returning_hello(&before, &grants), Refill::BelowHorizon),

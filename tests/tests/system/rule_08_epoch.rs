@@ -1,7 +1,7 @@
 //! Rule 8: a server that was restored from a backup begins a new epoch, and devices offer again what it lost.
 
 use serde_json::json;
-use system_tests::backstage::{copy_folder, restore_folder};
+use system_tests::backstage::Backup;
 use system_tests::deadline::{LATER, eventually};
 use system_tests::replica::{Replica, is_row};
 use system_tests::server::{Server, ServerOptions};
@@ -19,8 +19,7 @@ fn what_a_backup_lacks_comes_back_from_the_devices() {
     let old_epoch = server.digest().epoch;
 
     server.terminate();
-    let backup = server.home().join("backup");
-    copy_folder(&server.data_dir(), &backup);
+    let backup = Backup::of(&server);
     server.restart();
     first.sync();
     second.sync();
@@ -37,7 +36,7 @@ fn what_a_backup_lacks_comes_back_from_the_devices() {
     first.kill9();
 
     server.kill9();
-    restore_folder(&backup, &server.data_dir());
+    backup.restore(&server);
     server.restart_restored_from_backup();
     assert_ne!(server.digest().epoch, old_epoch);
     second.sync();
