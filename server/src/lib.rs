@@ -6,6 +6,7 @@
 //! - [`app`]: the use cases, one file per resource.
 //! - [`auth`]: who is calling, proven by tokens.
 //! - [`sync`]: the sessions of devices and the lane of each tenant.
+//! - [`bus`]: what the nodes of a platform tell each other.
 //! - [`config`]: everything that can be set, read once.
 //! - [`telemetry`]: the log and the metrics.
 //! - [`run`]: a server from its start to its end.
@@ -15,6 +16,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;

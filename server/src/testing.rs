@@ -18,11 +18,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::app::App;
 use crate::auth::Authenticator;
 use crate::auth::operator_key::OperatorKey;
+use crate::bus::Bus;
 use crate::clock::ManualClock;
 use crate::config::{Config, LogConfig, LogFormat, Settings};
 use crate::http;
 use crate::run::listener::{self, ConnectionLimits};
 use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
 
 /// The time at which every test begins.
 pub const NOW_MS: u64 = 1_800_000_000_000;
@@ -79,7 +81,7 @@ impl TestServer {
             max_connections: config.server.max_connections,
             header_timeout: Duration::from_millis(config.server.header_timeout_ms),
         };
-        let app = App::new(catalog, auth, config, shared_clock);
+        let app = App::new(catalog, auth, config, shared_clock, Metrics::new(), Bus::alone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
@@ -25,11 +26,12 @@ pub const TENANT: &str = "acme";
 /// The variable that says which store the servers of the tests have: `sqlite`, which is the default, or `postgres`.
 pub const STORE_VARIABLE: &str = "FARSHORE_TEST_STORE";
 /// The variables that could leak a developer's settings into a test.
-const CONFIG_VARIABLES: [&str; 4] = [
+const CONFIG_VARIABLES: [&str; 5] = [
     "FARSHORE_MASTER_KEY",
     "FARSHORE_STORE__DATA_DIR",
     "FARSHORE_STORE__KIND",
     "FARSHORE_POSTGRES__URL",
+    "FARSHORE_BUS__URL",
 ];
 /// Connections of each server of the tests, many of which share one Postgres.
 const POSTGRES_CONNECTIONS: u32 = 8;
@@ -61,7 +63,7 @@ pub struct Server {
     port: u16,
     process: Option<Process>,
     /// Where its tenants are, unless they are in its directory.
-    database: Option<Database<'static>>,
+    database: Option<Arc<Database<'static>>>,
 }
 
 impl Server {
@@ -79,10 +81,23 @@ impl Server {
     /// Where it is not ready in time.
     #[must_use]
     pub fn start_empty(options: ServerOptions) -> Self {
+        let database = is_on_postgres().then(|| Arc::new(Postgres::shared().fresh_database()));
+        Self::start_on(database, options)
+    }
+
+    /// Starts a node on a database that other nodes may serve as well; the first one creates the tenant.
+    ///
+    /// # Panics
+    /// Where it is not ready in time.
+    #[must_use]
+    pub fn start_node(database: &Arc<Database<'static>>, options: ServerOptions) -> Self {
+        Self::start_on(Some(Arc::clone(database)), options)
+    }
+
+    fn start_on(database: Option<Arc<Database<'static>>>, options: ServerOptions) -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("fleet.json"), SCHEMA).unwrap();
         fs::write(home.path().join("master"), "5a".repeat(32)).unwrap();
-        let database = is_on_postgres().then(|| Postgres::shared().fresh_database());
         let mut server = Self { home, options, port: free_port(), process: None, database };
         server.restart();
         server
@@ -181,8 +196,8 @@ impl Server {
 
     /// The database in which its tenants are, unless they are in its directory.
     #[must_use]
-    pub const fn database(&self) -> Option<&Database<'static>> {
-        self.database.as_ref()
+    pub fn database(&self) -> Option<&Database<'static>> {
+        self.database.as_deref()
     }
 
     /// Its configuration.

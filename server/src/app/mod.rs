@@ -15,6 +15,7 @@ use farshore_store::catalog::Catalog;
 use farshore_store::scope::TenantScope;
 
 use crate::auth::Authenticator;
+use crate::bus::Bus;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::sync::SyncService;
@@ -46,6 +47,7 @@ struct Parts {
     sync: SyncService,
     connections: Connections,
     metrics: Metrics,
+    bus: Bus,
     clock: SharedClock,
     config: Config,
 }
@@ -58,21 +60,23 @@ impl App {
         auth: Authenticator,
         config: Config,
         clock: SharedClock,
+        metrics: Metrics,
+        bus: Bus,
     ) -> Self {
-        let metrics = Metrics::new();
         let sync = SyncService::new(
             Arc::clone(&catalog),
             auth.clone(),
             config.sync.clone(),
             metrics.clone(),
             Arc::clone(&clock),
+            bus.clone(),
         );
         let connections = Connections::new(
             config.max_sync_connections,
             config.max_sync_connections_per_tenant,
             metrics.connections_open.clone(),
         );
-        Self(Arc::new(Parts { catalog, auth, sync, connections, metrics, clock, config }))
+        Self(Arc::new(Parts { catalog, auth, sync, connections, metrics, bus, clock, config }))
     }
 
     /// Who verifies callers.
@@ -97,6 +101,12 @@ impl App {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The way to the other nodes.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
     }
 
     /// How the server was configured.

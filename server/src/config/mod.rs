@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use farshore_store_postgres::PostgresConfig;
 
+use crate::bus::BusConfig;
 use crate::sync::SyncLimits;
 
 pub mod environment;
@@ -48,6 +49,8 @@ pub struct Config {
     pub sync: SyncLimits,
     /// What is purged when.
     pub retention: RetentionConfig,
+    /// The bus between nodes; `None` where this node is the only one.
+    pub bus: Option<BusConfig>,
 }
 
 /// The listener and HTTP.
@@ -179,6 +182,7 @@ impl Config {
                 purge_interval_ms: SECOND_MS
                     * settings.number("retention.purge_interval_s", 1..=604_800)?,
             },
+            bus: bus(settings)?,
         })
     }
 }
@@ -249,6 +253,26 @@ fn store_kind(settings: &Settings) -> Result<StoreKind, ConfigError> {
         maintenance_timeout_ms,
         max_open_tenants,
     }))
+}
+
+fn bus(settings: &Settings) -> Result<Option<BusConfig>, ConfigError> {
+    let subject_prefix =
+        settings.parsed("bus.subject_prefix", "1 to 64 of a-z, A-Z, 0-9, - and _", |text| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            let fits = (1..=64).contains(&text.len()) && text.bytes().all(known);
+            fits.then(|| text.to_owned())
+        })?;
+    let poll_interval_ms = settings.number("bus.poll_interval_ms", 10..=MAX_WAIT_MS)?;
+    let check_interval_ms = settings.number("bus.check_interval_ms", 100..=MAX_WAIT_MS)?;
+    if settings.text("bus.url").is_empty() {
+        return Ok(None);
+    }
+    if matches!(store_kind(settings)?, StoreKind::Sqlite) {
+        let problem = "an embedded store has one server and needs no bus; store.kind = \"postgres\" may have several";
+        return settings.secret("bus.url", |_| Err(problem));
+    }
+    let url = settings.secret("bus.url", str::parse)?;
+    Ok(Some(BusConfig { url, subject_prefix, poll_interval_ms, check_interval_ms }))
 }
 
 fn log(settings: &Settings) -> Result<LogConfig, ConfigError> {

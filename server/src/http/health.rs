@@ -2,20 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
-use farshore_api::health::Health;
+use farshore_api::health::{BusHealth, Health};
 
 use super::error::HttpError;
 use crate::app::{App, health};
+use crate::bus::BusStanding;
 
 pub async fn alive() -> Json<Health> {
-    Json(ok())
+    Json(ok(None))
 }
 
 pub async fn ready(State(app): State<App>) -> Result<Json<Health>, HttpError> {
-    health::ready(&app).await?;
-    Ok(Json(ok()))
+    let bus = match health::ready(&app).await? {
+        BusStanding::Alone => None,
+        BusStanding::Up => Some(BusHealth::Up),
+        BusStanding::Down => Some(BusHealth::Polling),
+    };
+    Ok(Json(ok(bus)))
 }
 
-fn ok() -> Health {
-    Health { status: "ok".to_owned(), version: crate::VERSION.to_owned() }
+fn ok(bus: Option<BusHealth>) -> Health {
+    Health { status: "ok".to_owned(), version: crate::VERSION.to_owned(), bus }
 }

@@ -24,9 +24,11 @@ use crate::app::restore::RestoreError;
 use crate::app::{App, demo, restore, retention};
 use crate::auth::Authenticator;
 use crate::auth::operator_key::{OperatorKey, OperatorKeyError};
+use crate::bus::{Bus, BusError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::http;
+use crate::telemetry::metrics::Metrics;
 
 pub mod data_dir;
 pub mod listener;
@@ -65,6 +67,9 @@ pub enum StartError {
         /// Why.
         source: RestoreError,
     },
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The address cannot be listened on.
     #[error("server.listen: {address}: {source}")]
     Listen {
@@ -184,7 +189,12 @@ async fn open(
         config.tokens.clone(),
         Arc::clone(&clock),
     );
-    Ok(App::new(catalog, auth, config.clone(), clock))
+    let metrics = Metrics::new();
+    let bus = match &config.bus {
+        Some(bus) => Bus::connect(bus.clone(), metrics.clone()).await?,
+        None => Bus::alone(),
+    };
+    Ok(App::new(catalog, auth, config.clone(), clock, metrics, bus))
 }
 
 async fn prepare(

@@ -8,19 +8,16 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use farshore_api::envelope;
-use farshore_store::sync::PushResult;
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::lane::{LaneHandle, Submission};
+use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
-use super::session::{
-    Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Standing, Waits, fault,
-};
+use super::session::{Authority, Effect, Event, Session, Standing, Waits, fault};
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -48,14 +45,14 @@ pub(super) struct Connection {
     store: SharedTenantStore,
     lane: Arc<LaneHandle>,
     session: Session,
-    answer_sender: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+    submitter: Submitter,
     work: FuturesUnordered<Work>,
     unflushed_bytes: usize,
 }
 
 /// What can wake a connection, besides its socket and its work.
 struct Wakers {
-    answers: mpsc::Receiver<Result<PushResult, Arc<StoreError>>>,
+    answers: mpsc::Receiver<Answer>,
     updates: broadcast::Receiver<Arc<Update>>,
     authority: watch::Receiver<u64>,
     newest: Newest,
@@ -95,7 +92,7 @@ impl Connection {
             }
         };
         let lane = service.lane(&tenant, &store);
-        let (answer_sender, answers) = mpsc::channel(MAX_PUSHES_WITH_LANE as usize + 1);
+        let (submitter, answers) = Submitter::new();
         let wakers = Wakers {
             answers,
             updates: lane.updates(),
@@ -120,7 +117,7 @@ impl Connection {
             store,
             lane,
             session,
-            answer_sender,
+            submitter,
             work,
             unflushed_bytes: 0,
         };
@@ -226,7 +223,7 @@ impl Connection {
                 self.send(Message::Binary(bytes)).await
             }
             Effect::Submit(push) => {
-                let submission = Submission { push, answer: self.answer_sender.clone() };
+                let submission = Submission { push, from: self.submitter.clone() };
                 self.lane.submit(submission).await.map_err(|_| End::Fault(internal()))
             }
             Effect::Close(fault) => Err(fault.into()),

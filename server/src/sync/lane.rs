@@ -4,7 +4,7 @@
 //! commit is handed to readers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use farshore_store::SharedTenantStore;
@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::service::SyncLimits;
+use super::session::MAX_PUSHES_WITH_LANE;
 use super::update::Update;
 use crate::clock::SharedClock;
 
@@ -25,13 +26,41 @@ pub const MAX_TRANSACTIONS_PER_COMMIT: usize = 2_048;
 /// Commits that a slow session may fall behind before it reads from the store instead.
 pub const MAX_UPDATES_BEHIND: usize = 64;
 
-/// A session's push, and where its answer goes.
+/// What became of a push.
+pub type Answer = Result<PushResult, Arc<StoreError>>;
+
+/// A session's push, and who it is from.
 #[derive(Debug)]
 pub struct Submission {
     /// What is pushed.
     pub push: DevicePush,
-    /// Where the answer goes; it has room for every push that a session may have with the lane.
-    pub answer: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+    /// Whom the answer goes to.
+    pub from: Submitter,
+}
+
+/// A session's way into a lane. Once a push of it has failed, all later ones do: a device's transactions must not
+/// overtake each other, and those that were overtaken would look like another device's when they come again.
+#[derive(Debug, Clone)]
+pub struct Submitter {
+    answers: mpsc::Sender<Answer>,
+    failed: Arc<OnceLock<Arc<StoreError>>>,
+}
+
+impl Submitter {
+    /// A way, and where its answers arrive. There is room for all pushes that a session may have with the lane.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Answer>) {
+        let (answers, receiver) = mpsc::channel(MAX_PUSHES_WITH_LANE as usize + 1);
+        (Self { answers, failed: Arc::default() }, receiver)
+    }
+
+    /// Answers; a session that has gone needs no answer.
+    fn answer(&self, answer: Answer) {
+        if let Err(error) = &answer {
+            let _ = self.failed.set(Arc::clone(error));
+        }
+        let _ = self.answers.try_send(answer);
+    }
 }
 
 /// The way to a tenant's lane.
@@ -76,6 +105,12 @@ impl LaneHandle {
         self.authority.subscribe()
     }
 
+    /// Hands a commit of another node to every session.
+    pub fn committed_elsewhere(&self, seq: u64) {
+        // Nobody listens: the next session reads from the store anyway.
+        let _ = self.updates.send(Arc::new(Update::elsewhere(seq)));
+    }
+
     /// Tells every session that what its device may do has to be read again.
     pub fn authority_changed(&self) {
         self.authority.send_modify(|version| *version += 1);
@@ -98,6 +133,8 @@ pub trait LaneObserver: Send + Sync + 'static {
 /// What a group commit held.
 #[derive(Debug, Clone)]
 pub struct CommittedGroup {
+    /// Where the tenant stands now, where the commit moved it.
+    pub seq: Option<u64>,
     /// Devices whose pushes it joined.
     pub pushes: usize,
     /// Transactions.
@@ -123,24 +160,28 @@ struct Lane<O> {
 #[derive(Default)]
 struct Group {
     pushes: Vec<DevicePush>,
-    answers: Vec<Vec<Answer>>,
+    answers: Vec<Vec<Owed>>,
     by_device: HashMap<DeviceId, usize>,
     transactions: usize,
     bytes: usize,
 }
 
 /// How many transactions of a push belong to one submission, and where their answers go.
-struct Answer {
+struct Owed {
     transactions: usize,
-    sender: mpsc::Sender<Result<PushResult, Arc<StoreError>>>,
+    to: Submitter,
 }
 
 impl Group {
     fn add(&mut self, submission: Submission) {
-        let Submission { push, answer } = submission;
+        let Submission { push, from } = submission;
+        if let Some(error) = from.failed.get() {
+            from.answer(Err(Arc::clone(error)));
+            return;
+        }
         self.transactions += push.transactions.len();
         self.bytes += push.transactions.iter().map(PushedTransaction::encoded_bytes).sum::<usize>();
-        let answer = Answer { transactions: push.transactions.len(), sender: answer };
+        let owed = Owed { transactions: push.transactions.len(), to: from };
         match self.by_device.get(&push.device) {
             // Rights may have changed between two pushes of a device: the later ones decide for both.
             Some(at) => {
@@ -148,12 +189,12 @@ impl Group {
                 earlier.settled = earlier.settled.max(push.settled);
                 earlier.grants = push.grants;
                 earlier.transactions.extend(push.transactions);
-                self.answers[*at].push(answer);
+                self.answers[*at].push(owed);
             }
             None => {
                 self.by_device.insert(push.device, self.pushes.len());
                 self.pushes.push(push);
-                self.answers.push(vec![answer]);
+                self.answers.push(vec![owed]);
             }
         }
     }
@@ -173,7 +214,9 @@ impl<O: LaneObserver> Lane<O> {
             {
                 group.add(next);
             }
-            self.commit(group).await;
+            if !group.pushes.is_empty() {
+                self.commit(group).await;
+            }
         }
     }
 
@@ -185,7 +228,9 @@ impl<O: LaneObserver> Lane<O> {
                 let results = std::mem::take(&mut committed.results);
                 let refusals = results.iter().flat_map(refusals).collect();
                 let (rows, took) = (committed.rows.len(), started.elapsed());
+                let seq = (committed.seq > committed.seq_before).then_some(committed.seq);
                 self.observer.committed(&CommittedGroup {
+                    seq,
                     pushes,
                     transactions,
                     rows,
@@ -195,7 +240,7 @@ impl<O: LaneObserver> Lane<O> {
                 for (result, answers) in results.into_iter().zip(group.answers) {
                     answer(result, answers);
                 }
-                if committed.seq > committed.seq_before
+                if seq.is_some()
                     && let Some(updates) = self.updates.upgrade()
                 {
                     // Nobody listens: every session will read from the store when it gets there.
@@ -205,8 +250,8 @@ impl<O: LaneObserver> Lane<O> {
             Err(error) => {
                 self.observer.failed(&error);
                 let error = Arc::new(error);
-                for answer in group.answers.into_iter().flatten() {
-                    let _ = answer.sender.try_send(Err(Arc::clone(&error)));
+                for owed in group.answers.into_iter().flatten() {
+                    owed.to.answer(Err(Arc::clone(&error)));
                 }
             }
         }
@@ -218,13 +263,13 @@ fn refusals(result: &PushResult) -> impl Iterator<Item = ReasonCode> {
     outcomes.iter().filter_map(|outcome| outcome.refused.as_ref().map(|refused| refused.code))
 }
 
-/// Splits the answer to a device's joined pushes among the submissions. A session that has gone needs none.
-fn answer(result: PushResult, answers: Vec<Answer>) {
+/// Splits the answer to a device's joined pushes among the submissions.
+fn answer(result: PushResult, answers: Vec<Owed>) {
     let (mut outcomes, forked) = match result {
         PushResult::Answered(outcomes) => (outcomes, None),
         PushResult::Forked { answered, number } => (answered, Some(number)),
     };
-    for Answer { transactions, sender } in answers {
+    for Owed { transactions, to } in answers {
         let rest = outcomes.split_off(transactions.min(outcomes.len()));
         let mine = std::mem::replace(&mut outcomes, rest);
         let result = match forked {
@@ -233,6 +278,6 @@ fn answer(result: PushResult, answers: Vec<Answer>) {
             }
             _ => PushResult::Answered(mine),
         };
-        let _ = sender.try_send(Ok(result));
+        to.answer(Ok(result));
     }
 }

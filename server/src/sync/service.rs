@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
 use crate::auth::{Authenticator, DevicePrincipal};
+use crate::bus::{self, Bus, Hearer, Notice};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub limits: SyncLimits,
     pub metrics: Metrics,
     pub clock: SharedClock,
+    bus: Bus,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
@@ -63,6 +65,7 @@ impl SyncService {
         limits: SyncLimits,
         metrics: Metrics,
         clock: SharedClock,
+        bus: Bus,
     ) -> Self {
         let shared = Shared {
             catalog,
@@ -70,6 +73,7 @@ impl SyncService {
             limits,
             metrics,
             clock,
+            bus,
             lanes: Mutex::default(),
             newest: Mutex::default(),
             draining: watch::Sender::new(false),
@@ -84,8 +88,9 @@ impl SyncService {
         Connection::serve(self.clone(), principal, socket).await;
     }
 
-    /// Makes every session of a tenant read again what its device may do.
+    /// Makes every session of a tenant, on every node, read again what its device may do.
     pub fn authority_changed(&self, tenant: &TenantId) {
+        self.shared.bus.announce(tenant, Notice::RightsChanged);
         if let Some(lane) = lock(&self.shared.lanes).get(tenant).and_then(Weak::upgrade) {
             lane.authority_changed();
         }
@@ -121,10 +126,23 @@ impl SyncService {
             return lane;
         }
         lanes.retain(|_, lane| lane.strong_count() > 0);
-        let observer = Observer { metrics: self.shared.metrics.clone(), tenant: tenant.clone() };
+        let observer = Observer {
+            metrics: self.shared.metrics.clone(),
+            bus: self.shared.bus.clone(),
+            tenant: tenant.clone(),
+        };
         let (clock, limits) = (Arc::clone(&self.shared.clock), &self.shared.limits);
         let lane = Arc::new(LaneHandle::start(Arc::clone(store), clock, limits, observer));
         lanes.insert(tenant.clone(), Arc::downgrade(&lane));
+        let elsewhere = Elsewhere {
+            lane: Arc::downgrade(&lane),
+            authenticator: self.shared.authenticator.clone(),
+            tenant: tenant.clone(),
+        };
+        let mut authority = lane.authority();
+        let gone = async move { while authority.changed().await.is_ok() {} };
+        let (bus, store) = (self.shared.bus.clone(), Arc::clone(store));
+        tokio::spawn(bus::listen(bus, tenant.clone(), store, elsewhere, gone));
         lane
     }
 
@@ -187,13 +205,39 @@ impl Drop for Counted {
     }
 }
 
+/// What other nodes do in a tenant, on its way to the sessions here.
+struct Elsewhere {
+    lane: Weak<LaneHandle>,
+    authenticator: Authenticator,
+    tenant: TenantId,
+}
+
+impl Hearer for Elsewhere {
+    fn committed_elsewhere(&self, seq: u64) {
+        if let Some(lane) = self.lane.upgrade() {
+            lane.committed_elsewhere(seq);
+        }
+    }
+
+    fn rights_changed_elsewhere(&self) {
+        self.authenticator.keys_changed(&self.tenant);
+        if let Some(lane) = self.lane.upgrade() {
+            lane.authority_changed();
+        }
+    }
+}
+
 struct Observer {
     metrics: Metrics,
+    bus: Bus,
     tenant: TenantId,
 }
 
 impl LaneObserver for Observer {
     fn committed(&self, group: &CommittedGroup) {
+        if let Some(seq) = group.seq {
+            self.bus.announce(&self.tenant, Notice::Committed(seq));
+        }
         self.metrics.transactions.inc_by(group.transactions as u64);
         self.metrics.rows_written.inc_by(group.rows as u64);
         self.metrics.commit_duration.observe(group.took.as_secs_f64());

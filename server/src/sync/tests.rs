@@ -1,21 +1,30 @@
-//! The session machine against a scripted device and store.
+//! The session machine against a scripted device and store, and the lane on a store in memory.
 
 use std::sync::Arc;
 
+use farshore_store::StoreError;
+use farshore_store::catalog::Catalog as _;
+use farshore_store::memory::MemoryCatalog;
+use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
-    ChangedRow, Committed, DeviceProgress, Head, PageRead, PageRequest, PushResult, RowChange,
+    ChangedRow, Committed, DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult,
+    RowChange,
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::{CollectionId, DeviceId, RowId};
 use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::schema::Schema;
 use farshore_sync_core::wire::{
     ClientFrame, FaultCode, Grant, Hello, Page, Push, PushOutcome, Refill, Rights, ScopePosition,
     ServerFrame, scopes_hash,
 };
 
+use super::lane::{CommittedGroup, LaneHandle, LaneObserver, Submission, Submitter};
 use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Standing, Waits};
 use super::update::Update;
+use crate::clock::ManualClock;
+use crate::config::{Config, Settings};
 
 const NOW: u64 = 1_700_000_000_000;
 const WAITS: Waits = Waits { hello_ms: 5_000, heartbeat_ms: 15_000, silence_ms: 40_000 };
@@ -330,4 +339,47 @@ fn a_fork_is_answered_up_to_it_and_closes() {
     bench.frame(push(1));
     let effects = bench.on(Event::Answered(PushResult::Forked { answered: vec![], number: 1 }));
     assert!(closes_with(&effects, FaultCode::ReplicaForked));
+}
+
+/// Nobody counts.
+struct Unobserved;
+
+impl LaneObserver for Unobserved {
+    fn committed(&self, _: &CommittedGroup) {}
+    fn failed(&self, _: &StoreError) {}
+}
+
+#[tokio::test]
+async fn what_follows_a_push_that_failed_does_not_overtake_it() {
+    let (catalog, authority) = MemoryCatalog::open(1);
+    let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
+    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
+    let clock = Arc::new(ManualClock::at(NOW));
+    let lane = LaneHandle::start(Arc::clone(&store), clock, &limits, Unobserved);
+    let submission = |number: u64, from: &Submitter| {
+        let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
+        let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
+        let device = DeviceId::from_bytes([1; 16]);
+        let push = DevicePush { device, grants: grants(), settled: 0, transactions };
+        Submission { push, from: from.clone() }
+    };
+
+    // A tenant without a schema takes nothing.
+    let (first, mut answers) = Submitter::new();
+    lane.submit(submission(1, &first)).await.unwrap();
+    assert!(matches!(*answers.recv().await.unwrap().unwrap_err(), StoreError::NoSchema));
+    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
+    store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
+    // The second transaction would be taken now, and the first one refused when it comes again.
+    lane.submit(submission(2, &first)).await.unwrap();
+    assert!(answers.recv().await.unwrap().is_err(), "the session has lost a push already");
+
+    let (again, mut answers) = Submitter::new();
+    for number in [1, 2] {
+        lane.submit(submission(number, &again)).await.unwrap();
+        match answers.recv().await.unwrap().unwrap() {
+            PushResult::Answered(outcomes) => assert_eq!(outcomes[0].number, number),
+            forked @ PushResult::Forked { .. } => panic!("{forked:?}"),
+        }
+    }
 }

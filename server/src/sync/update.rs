@@ -49,6 +49,20 @@ impl Update {
         Self { committed, shareable, messages: Mutex::default() }
     }
 
+    /// A commit of another node: what it changed is in the store.
+    #[must_use]
+    pub fn elsewhere(seq: u64) -> Self {
+        let committed = Committed {
+            seq_before: seq,
+            seq,
+            results: Vec::new(),
+            rows: Vec::new(),
+            totals: Vec::new(),
+            documents_came_anew: false,
+        };
+        Self { committed, shareable: false, messages: Mutex::default() }
+    }
+
     /// The seq after the commit.
     #[must_use]
     pub const fn seq(&self) -> u64 {

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::config::{LogConfig, LogFormat};
 
 /// The libraries through which requests, frames and tokens pass: they log what they see from `debug` on.
-const KEPT_QUIET: [&str; 7] = [
+const KEPT_QUIET: [&str; 8] = [
     "tungstenite=info",
     "tokio_tungstenite=info",
     "hyper=info",
@@ -22,6 +22,8 @@ const KEPT_QUIET: [&str; 7] = [
     "axum=info",
     "reqwest=info",
     "h2=info",
+    // It tells of every connection, which the bus does by itself.
+    "async_nats=warn",
 ];
 
 /// The filter that a `log.level` stands for; `None` where it is not understood.

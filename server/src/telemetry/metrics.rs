@@ -47,6 +47,12 @@ pub struct Metrics {
     pub http_requests: Family<RouteLabel, Counter>,
     /// Tombstones and departures that were purged.
     pub tombstones_purged: Counter,
+    /// Whether the bus between nodes is up; 0 where there is none.
+    pub bus_up: Gauge,
+    /// Notices on the bus, by direction.
+    pub bus_notices: Family<DirectionLabel, Counter>,
+    /// Looks at where a tenant stands, which make up for notices that are lost.
+    pub bus_looks: Counter,
 }
 
 /// Which way a frame goes.
@@ -118,6 +124,9 @@ impl Metrics {
             // From 0.25 ms to 8 s.
             commit_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             commit_pushes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            bus_up: Gauge::default(),
+            bus_notices: Family::default(),
+            bus_looks: Counter::default(),
             http_requests: Family::default(),
             tombstones_purged: Counter::default(),
         };
@@ -134,6 +143,12 @@ impl Metrics {
     pub fn message(&self, direction: Direction, bytes: usize) {
         let label = DirectionLabel { direction: direction.as_str() };
         self.message_bytes.get_or_create(&label).inc_by(bytes as u64);
+    }
+
+    /// Counts a notice on the bus between nodes.
+    pub fn bus_notice(&self, direction: Direction) {
+        let label = DirectionLabel { direction: direction.as_str() };
+        self.bus_notices.get_or_create(&label).inc();
     }
 
     /// Counts a refused transaction.
@@ -203,6 +218,9 @@ impl Metrics {
             "Tombstones that were purged",
             self.tombstones_purged.clone(),
         );
+        all.register("bus_up", "Whether the bus between nodes is up", self.bus_up.clone());
+        all.register("bus_notices", "Notices on the bus", self.bus_notices.clone());
+        all.register("bus_looks", "Looks at where a tenant stands", self.bus_looks.clone());
         all
     }
 }

@@ -56,6 +56,18 @@ impl Keeper {
         Ok(Self { child, input, folder })
     }
 
+    /// A program that runs as the service does.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.folder.command(program)
+    }
+
+    /// The service's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
     /// What the service said.
     #[must_use]
     pub fn log(&self) -> String {

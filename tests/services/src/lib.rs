@@ -7,11 +7,13 @@
 //! - [`packages`]: where the system keeps the programs.
 //! - [`keeper`]: a service beside us.
 //! - [`postgres`]: a Postgres server, and databases on it.
+//! - [`nats`]: a bus.
 //! - [`pgbouncer`]: a pooler in front of a database.
 
 use std::fmt;
 
 pub mod keeper;
+pub mod nats;
 pub mod packages;
 pub mod pgbouncer;
 pub mod postgres;

@@ -17,26 +17,35 @@ const VERSION_PREFIXES: [&str; 3] = ["postgresql@", "pgsql-", ""];
 const OLDEST_POSTGRES: u32 = 15;
 
 /// How the packages are called on Debian and Ubuntu.
-pub const APT_PACKAGES: [&str; 2] = ["postgresql", "pgbouncer"];
+pub const APT_PACKAGES: [&str; 3] = ["postgresql", "pgbouncer", "nats-server"];
 /// How to install them, for whoever has to.
-pub const INSTALL_HINT: &str = "tests need Postgres 15 or newer and PgBouncer: \
-    sudo apt-get install -y postgresql pgbouncer \
-    (or dnf install postgresql-server pgbouncer, brew install postgresql@17 pgbouncer)";
-/// Where packages put PgBouncer; the folders for superusers are not on everybody's path.
-const PGBOUNCER_FOLDERS: [&str; 4] =
-    ["/usr/sbin", "/usr/bin", "/opt/homebrew/bin", "/usr/local/bin"];
+pub const INSTALL_HINT: &str = "tests need Postgres 15 or newer, PgBouncer and a NATS server: \
+    sudo apt-get install -y postgresql pgbouncer nats-server \
+    (or dnf install postgresql-server pgbouncer nats-server, brew install postgresql@17 pgbouncer nats-server)";
+/// Where packages put PgBouncer and NATS; the folders for superusers are not on everybody's path.
+const PROGRAM_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/opt/homebrew/bin", "/usr/local/bin"];
 
 /// Whether everything is installed.
 #[must_use]
 pub fn are_installed() -> bool {
-    postgres_programs().is_some() && pgbouncer_program().is_some()
+    postgres_programs().is_some() && pgbouncer_program().is_some() && nats_program().is_some()
 }
 
 /// PgBouncer.
 #[must_use]
 pub fn pgbouncer_program() -> Option<PathBuf> {
-    let folders = PGBOUNCER_FOLDERS.iter().map(PathBuf::from).chain(on_path());
-    folders.map(|folder| folder.join("pgbouncer")).find(|program| program.is_file())
+    program("pgbouncer")
+}
+
+/// The NATS server.
+#[must_use]
+pub fn nats_program() -> Option<PathBuf> {
+    program("nats-server")
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let folders = PROGRAM_FOLDERS.iter().map(PathBuf::from).chain(on_path());
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// The folder with the programs of the newest Postgres here.

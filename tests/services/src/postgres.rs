@@ -106,6 +106,33 @@ impl Postgres {
         Err(failed("start Postgres", server.keeper.as_ref().map_or(String::new(), Keeper::log)))
     }
 
+    /// Ends it in the middle of what it does, without a checkpoint, and starts it again on the same port. What runs
+    /// then is to be ended by [`Postgres::stop`]: left alone, it ends some time after its folder is gone.
+    ///
+    /// # Errors
+    /// Where it is not ours, or does not come back.
+    pub fn crash(&self) -> Result<(), ServiceError> {
+        self.control(&["restart", "-m", "immediate", "-w", "-l", "log"])
+    }
+
+    /// Ends it in the middle of what it does.
+    ///
+    /// # Errors
+    /// Where it is not ours, or has ended.
+    pub fn stop(&self) -> Result<(), ServiceError> {
+        self.control(&["stop", "-m", "immediate"])
+    }
+
+    fn control(&self, arguments: &[&str]) -> Result<(), ServiceError> {
+        let operation = "control Postgres";
+        let keeper = self.keeper.as_ref().ok_or_else(|| failed(operation, "it is not ours"))?;
+        let mut command = keeper.command(self.programs.join("pg_ctl"));
+        command.arg("-D").arg(keeper.folder().join("data")).args(arguments);
+        command.current_dir(keeper.folder()).stdout(Stdio::null());
+        let status = command.status().map_err(|error| failed(operation, error))?;
+        if status.success() { Ok(()) } else { Err(failed(operation, keeper.log())) }
+    }
+
     /// Where it is, as its superuser.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -27,7 +27,7 @@ const MAX_BYTES_BEFORE_STALL: u64 = 512;
 const MIN_INTERRUPTIONS: u64 = KILLS / 5;
 
 /// A moment of chance: nothing is waited for, but a kill has to come at some time.
-fn for_a_moment(chance: &mut Chance) {
+pub fn for_a_moment(chance: &mut Chance) {
     let moment = Duration::from_millis(chance.below(MAX_LIFE_MS));
     within_deadline(moment, || None::<()>);
 }
@@ -47,7 +47,7 @@ fn flow(proxy: &Proxy) {
 }
 
 /// One transaction: a row that no other one has, and one more on the tally.
-fn step(tally: &str, label: &str) -> serde_json::Value {
+pub fn step(tally: &str, label: &str) -> serde_json::Value {
     json!({"op": "txn", "do": [["put", "items", {"label": label, "amount": 1}], ["inc", "tallies", tally, "count", 1]]})
 }
 
@@ -70,14 +70,14 @@ fn check_copy(
     count
 }
 
-fn tally(server: &Server) -> String {
+pub fn tally(server: &Server) -> String {
     let mut replica = Replica::create(&server.url(), &server.token(&["tenant:rw"]));
     let tally = replica.insert("tallies", json!({"name": "all"}));
     replica.sync();
     tally
 }
 
-fn check_equal(
+pub fn check_equal(
     server: &Server,
     replicas: &mut [Replica],
     written: &BTreeSet<String>,

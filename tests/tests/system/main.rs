@@ -24,4 +24,5 @@ mod rule_08_epoch;
 mod rule_09_digest;
 mod rule_10_half_open;
 mod rule_11_authority;
+mod several_nodes;
 mod tenant_isolation;
