@@ -43,7 +43,7 @@ use crate::store::{
     OutboxEntry, Quarantined, QueryError, QueryRows, Row, SqlValue, Store, StoreOptions,
     WriteError, WriteTransaction,
 };
-use crate::sync::{Board, Owner, Route, TokenSource};
+use crate::sync::{Board, Owner, Route, StoreCalls, TokenSource};
 use runtime::SdkRuntime;
 use syncing::Link;
 
@@ -86,6 +86,7 @@ struct Settings {
     options: StoreOptions,
     route: Option<Route>,
     retry: RetryPolicy,
+    store_calls: StoreCalls,
 }
 
 impl Client {

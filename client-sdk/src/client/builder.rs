@@ -16,8 +16,8 @@ use super::{Client, Settings};
 use crate::environment::{Environment, OsEnvironment};
 use crate::store::{CreateMode, OpenError, Store, StoreOptions};
 use crate::sync::{
-    InvalidAddress, Owner, OwnerError, RootError, Route, ServerAddress, Token, TokenError,
-    TokenReason, TokenSource, trust_only,
+    InvalidAddress, Owner, OwnerError, RootError, Route, ServerAddress, StoreCalls, Token,
+    TokenError, TokenReason, TokenSource, Transport, trust_only,
 };
 use crate::vault::KeyVault;
 
@@ -104,6 +104,8 @@ pub struct ClientBuilder {
     known: Known,
     server: Option<String>,
     root_certificate: Option<String>,
+    transport: Option<Arc<dyn Transport>>,
+    store_calls: StoreCalls,
     tokens: Option<TokenSource>,
     retry: RetryPolicy,
     environment: Option<Arc<dyn Environment>>,
@@ -121,6 +123,8 @@ impl ClientBuilder {
             known: Known::default(),
             server: None,
             root_certificate: None,
+            transport: None,
+            store_calls: StoreCalls::default(),
             tokens: None,
             retry: RetryPolicy::default(),
             environment: None,
@@ -183,6 +187,21 @@ impl ClientBuilder {
     #[must_use]
     pub fn root_certificate(mut self, pem: impl Into<String>) -> Self {
         self.root_certificate = Some(pem.into());
+        self
+    }
+
+    /// Another way to the server than the SDK's own sockets; the server's URL and the root certificate mean nothing
+    /// then.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Where calls of the store run that the sync makes; on threads that may block if left out.
+    #[must_use]
+    pub const fn store_calls(mut self, store_calls: StoreCalls) -> Self {
+        self.store_calls = store_calls;
         self
     }
 
@@ -255,14 +274,18 @@ impl ClientBuilder {
         if self.known.stored.as_ref() != Some(&owner) {
             owner_file::write(&options.dir, &options.name, &owner)?;
         }
-        let settings = Settings { options, route, retry: self.retry };
+        let (retry, store_calls) = (self.retry, self.store_calls);
+        let settings = Settings { options, route, retry, store_calls };
         Ok(Client::new(store, settings, owner, self.tokens, environment, runtime))
     }
 
     fn route(&self) -> Result<Option<Route>, BuildError> {
         let trust = self.root_certificate.as_deref().map(trust_only).transpose()?;
+        if let Some(transport) = &self.transport {
+            return Ok(Some(Route::Given(Arc::clone(transport))));
+        }
         let Some(url) = &self.server else { return Ok(None) };
-        Ok(Some(Route { address: ServerAddress::parse(url)?, trust }))
+        Ok(Some(Route::WebSocket { address: ServerAddress::parse(url)?, trust }))
     }
 
     /// Asks the token only where it may be needed: an app must start offline.

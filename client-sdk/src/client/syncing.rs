@@ -281,6 +281,7 @@ impl Inner {
         let environment = Arc::clone(&self.environment);
         let parts = DriverParts {
             store: Arc::new(DrivenStore { store, environment: Arc::clone(&environment) }),
+            store_calls: self.settings.store_calls,
             environment,
             route,
             tokens: tokens.ok_or(ConnectError::NoToken)?,

@@ -3,13 +3,15 @@
 //! Reading and writing do not wait for each other. The reader stops only while its own queue is full, which is
 //! how a slow store slows the server down; the driver always empties that queue, whatever the writer does.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use farshore_api::envelope;
 use farshore_sync_core::replica::Cause;
 use farshore_sync_core::wire::limits::MAX_MESSAGE_BYTES;
 use farshore_sync_core::wire::{ClientFrame, Frame as _, SUBPROTOCOL, ServerFrame};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Sink, Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -32,13 +34,39 @@ pub const READ_BUFFER_BYTES: usize = 16 << 10;
 /// The socket's write buffer, in bytes, on top of the one message that is being written.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
+/// An open way for messages in both directions. Dropping it closes it.
+pub trait Socket:
+    Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Send + Unpin
+{
+}
+
+impl<S> Socket for S where
+    S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Send + Unpin
+{
+}
+
+/// What a [`Transport`] answers with.
+pub type SocketFuture = Pin<Box<dyn Future<Output = Result<Pin<Box<dyn Socket>>, Error>> + Send>>;
+
+/// Another way to the server than a TCP connection of the SDK's own, such as a network stack that the app brings, or
+/// a simulated one. The server's answer to a refused handshake is [`Error::Http`].
+pub trait Transport: Send + Sync {
+    /// Opens a connection for a device with this access token.
+    fn open(&self, token: &str) -> SocketFuture;
+}
+
 /// How to reach a server.
 #[derive(Clone)]
-pub(crate) struct Route {
-    /// Where it is.
-    pub(crate) address: ServerAddress,
-    /// Whom to trust; `None` for the roots of the web.
-    pub(crate) trust: Option<Connector>,
+pub(crate) enum Route {
+    /// A WebSocket.
+    WebSocket {
+        /// Where the server is.
+        address: ServerAddress,
+        /// Whom to trust; `None` for the roots of the web.
+        trust: Option<Connector>,
+    },
+    /// What the app brought.
+    Given(Arc<dyn Transport>),
 }
 
 /// What comes from a connection.
@@ -56,6 +84,8 @@ pub(super) struct Connection {
     arrivals: mpsc::Receiver<Arrival>,
     outgoing: Outgoing,
     reader: AbortHandle,
+    /// Whether room for the outbox comes first the next time: after each arrival.
+    room_first: bool,
 }
 
 impl Route {
@@ -64,13 +94,24 @@ impl Route {
     /// # Errors
     /// Why there is none, as the replica wants to know it.
     pub(super) async fn open(&self, token: &Token) -> Result<Connection, Cause> {
-        let request = ClientRequestBuilder::new(self.address.socket().clone())
-            .with_sub_protocol(SUBPROTOCOL)
-            .with_header("Authorization", format!("Bearer {}", token.secret()));
-        let opening =
-            connect_async_tls_with_config(request, Some(limits()), true, self.trust.clone());
+        let opening = async {
+            match self {
+                Self::WebSocket { address, trust } => {
+                    let request = ClientRequestBuilder::new(address.socket().clone())
+                        .with_sub_protocol(SUBPROTOCOL)
+                        .with_header("Authorization", format!("Bearer {}", token.secret()));
+                    let trust = trust.clone();
+                    connect_async_tls_with_config(request, Some(limits()), true, trust)
+                        .await
+                        .map(|(socket, _)| Connection::start(socket))
+                }
+                Self::Given(transport) => {
+                    transport.open(token.secret()).await.map(Connection::start)
+                }
+            }
+        };
         match timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), opening).await {
-            Ok(Ok((socket, _))) => Ok(Connection::start(socket)),
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(refusal::cause_of(&error)),
             Err(_) => Err(Cause::Network(format!("no connection within {CONNECT_TIMEOUT_MS} ms"))),
         }
@@ -88,14 +129,7 @@ fn limits() -> WebSocketConfig {
 }
 
 impl Connection {
-    fn start<S>(socket: S) -> Self
-    where
-        S: Stream<Item = Result<Message, Error>>
-            + futures_util::Sink<Message, Error = Error>
-            + Unpin
-            + Send
-            + 'static,
-    {
+    fn start(socket: impl Socket + 'static) -> Self {
         let (sink, stream) = socket.split();
         let (sender, arrivals) = mpsc::channel(MAX_INCOMING_FRAMES);
         let reader = tokio::spawn(read(stream, sender)).abort_handle();
@@ -104,15 +138,23 @@ impl Connection {
             let reader = reader.clone();
             move |_| reader.abort()
         });
-        Self { arrivals, outgoing, reader }
+        Self { arrivals, outgoing, reader, room_first: false }
     }
 
-    /// What comes next; `None` where `room_wanted` and more of the outbox may be queued.
+    /// What comes next; `None` where `room_wanted` and more of the outbox may be queued. Where both are there they
+    /// take turns.
     pub(super) async fn next(&mut self, room_wanted: bool) -> Option<Arrival> {
-        tokio::select! {
-            arrival = self.arrivals.recv() => Some(arrival.unwrap_or_else(broken)),
-            () = self.outgoing.room(), if room_wanted => None,
-        }
+        let next = if room_wanted && self.room_first && self.outgoing.has_room() {
+            None
+        } else {
+            tokio::select! {
+                biased;
+                arrival = self.arrivals.recv() => Some(arrival.unwrap_or_else(broken)),
+                () = self.outgoing.room(), if room_wanted => None,
+            }
+        };
+        self.room_first = next.is_some();
+        next
     }
 
     /// What is there already.

@@ -4,7 +4,8 @@
 //! - Effects are carried out in the order in which they came, and a store request is answered before the next
 //!   event. The one exception is reading the outbox: it waits until the outgoing queue has room, and everything
 //!   else goes on meanwhile, so uploads never hold downloads up. The machine knows that a read is under way.
-//! - The store is never called on the runtime's own threads, and never by two tasks at once.
+//! - The store is never called on the runtime's own threads unless the app wants it so ([`StoreCalls`]), and never by
+//!   two tasks at once.
 //! - Nothing of an earlier connection reaches the machine: a connection is dropped before its end is told.
 //! - The driver stops between two store requests only, so a write in flight is always finished.
 
@@ -37,9 +38,21 @@ pub(crate) trait ReplicaStore: Send + Sync {
     fn handle(&self, request: StoreRequest) -> Result<StoreReply, String>;
 }
 
+/// Where the driver's calls of the store run. They block for as long as the disk takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreCalls {
+    /// On threads of the runtime that may block.
+    #[default]
+    BlockingThreads,
+    /// On the thread of the driver's own task: for a runtime of one thread that serves nothing else, and where a run
+    /// has to repeat to the letter.
+    InPlace,
+}
+
 /// What a driver works with.
 pub(crate) struct DriverParts {
     pub(crate) store: Arc<dyn ReplicaStore>,
+    pub(crate) store_calls: StoreCalls,
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) route: Route,
     pub(crate) tokens: TokenSource,
@@ -178,14 +191,17 @@ impl Driver {
             Link::Opening(attempt) => (Some(attempt), None),
             Link::Up(connection) => (None, Some(connection)),
         };
+        // In a fixed order, so that a run can be repeated. The connection comes last: it alone may always have
+        // something, and what comes before it is rare or, as with commits, taken up in one go.
         tokio::select! {
+            biased;
             () = self.wishes.next() => Woken::Wish,
             attempt = attempted(attempt) => Woken::Attempted(attempt),
-            woken = from_connection(connection, outbox) => woken,
-            () = self.parts.commits.notified() => Woken::Committed,
             () = until(self.timer_at_ms, now_ms) => Woken::Timer,
             () = until(self.tokens.due_at_ms(), now_ms) => Woken::TokenDue,
             answer = self.tokens.answer() => Woken::Token(answer),
+            () = self.parts.commits.notified() => Woken::Committed,
+            woken = from_connection(connection, outbox) => woken,
         }
     }
 
@@ -353,10 +369,15 @@ impl Driver {
 
     async fn ask_store(&mut self, request: StoreRequest) {
         let store = Arc::clone(&self.parts.store);
-        let event = match spawn_blocking(move || store.handle(request)).await {
-            Ok(Ok(reply)) => Event::Stored(reply),
-            Ok(Err(what)) => Event::StoreFailed(what),
-            Err(panicked) => Event::StoreFailed(panicked.to_string()),
+        let handled = match self.parts.store_calls {
+            StoreCalls::BlockingThreads => spawn_blocking(move || store.handle(request))
+                .await
+                .unwrap_or_else(|panicked| Err(panicked.to_string())),
+            StoreCalls::InPlace => store.handle(request),
+        };
+        let event = match handled {
+            Ok(reply) => Event::Stored(reply),
+            Err(what) => Event::StoreFailed(what),
         };
         self.feed(event);
         self.parts.board.touch();

@@ -37,7 +37,10 @@ pub(crate) use board::{Board, Shown};
 pub(crate) use claims::tests::forged_token;
 pub use claims::{Claims, ClaimsError};
 pub(crate) use connection::Route;
-pub use connection::{CONNECT_TIMEOUT_MS, MAX_INCOMING_FRAMES, READ_BUFFER_BYTES};
+pub use connection::{
+    CONNECT_TIMEOUT_MS, MAX_INCOMING_FRAMES, READ_BUFFER_BYTES, Socket, SocketFuture, Transport,
+};
+pub use driver::StoreCalls;
 pub(crate) use driver::{DriverHandle, DriverParts, ReplicaStore};
 pub use outgoing::{CLOSE_TIMEOUT_MS, MAX_OUTGOING_FRAMES, OUTGOING_TARGET_BYTES};
 pub use owner::{Owner, OwnerError};

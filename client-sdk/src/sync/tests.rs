@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::board::{Board, Shown};
 use super::claims::tests::forge;
 use super::connection::Route;
-use super::driver::{DriverHandle, DriverParts};
+use super::driver::{DriverHandle, DriverParts, StoreCalls};
 use super::owner::Owner;
 use super::token::{Token, TokenSource};
 use super::{ServerAddress, TokenReason};
@@ -49,8 +49,12 @@ impl Bench {
             (Arc::new(ScriptedStore::default()), Arc::<Board>::default(), Arc::default());
         let parts = DriverParts {
             store: Arc::clone(&store) as _,
+            store_calls: StoreCalls::BlockingThreads,
             environment: Arc::new(OsEnvironment::default()),
-            route: Route { address: ServerAddress::parse(&server.url()).unwrap(), trust: None },
+            route: Route::WebSocket {
+                address: ServerAddress::parse(&server.url()).unwrap(),
+                trust: None,
+            },
             tokens,
             owner: Owner { device: DEVICE.parse().unwrap(), tenant: None },
             board: Arc::clone(&board),
