@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::Message;
 use bytes::Bytes;
 use farshore_api::envelope;
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
@@ -29,6 +29,20 @@ const MAX_WORK_PER_CONNECTION: usize = 8;
 /// What the socket's error says first when a message is longer than it may be. The type of the error is hidden.
 const TOO_LONG: &str = "Space limit exceeded";
 
+/// What carries the messages of one device: the server's WebSocket, or a network of the simulator's.
+pub trait Socket:
+    Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Send + Unpin
+{
+}
+
+impl<S> Socket for S where
+    S: Stream<Item = Result<Message, axum::Error>>
+        + Sink<Message, Error = axum::Error>
+        + Send
+        + Unpin
+{
+}
+
 /// Something that a session asked for and that takes its time.
 type Work = Pin<Box<dyn Future<Output = Result<Done, Fault>> + Send>>;
 
@@ -38,10 +52,10 @@ enum Done {
 }
 
 /// One connected device.
-pub(super) struct Connection {
+pub(super) struct Connection<S> {
     service: SyncService,
     principal: DevicePrincipal,
-    socket: WebSocket,
+    socket: S,
     store: SharedTenantStore,
     lane: Arc<LaneHandle>,
     session: Session,
@@ -74,13 +88,9 @@ impl From<Fault> for End {
     }
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     /// Serves one device until either side closes.
-    pub(super) async fn serve(
-        service: SyncService,
-        principal: DevicePrincipal,
-        mut socket: WebSocket,
-    ) {
+    pub(super) async fn serve(service: SyncService, principal: DevicePrincipal, mut socket: S) {
         let tenant = principal.scope().tenant().clone();
         let store = match service.shared.catalog.open(principal.scope()).await {
             Ok(store) => store,
@@ -181,7 +191,7 @@ impl Connection {
                 Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
                 Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
             },
-            message = self.socket.recv(), if self.may_read() => self.received(message),
+            message = self.socket.next(), if self.may_read() => self.received(message),
             () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1))) => Ok(Some(Event::Tick)),
         }
     }

@@ -18,4 +18,5 @@ mod session;
 mod tests;
 mod update;
 
+pub use connection::Socket;
 pub use service::{SyncLimits, SyncService};

@@ -1,6 +1,6 @@
 //! Finding the rows in which a device differs from the store: buckets first, then rows.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use farshore_store::sync::{ChangedRow, RowChange, SyncStore};
 use farshore_store::{StoreError, TenantStore};
@@ -52,7 +52,7 @@ pub(super) async fn repair(
         if !grants.iter().any(|grant| grant.scope == listing.scope) {
             continue;
         }
-        let mut theirs: HashSet<u64> = HashSet::new();
+        let mut theirs: BTreeSet<u64> = BTreeSet::new();
         theirs.extend(
             listing
                 .hashes
@@ -62,7 +62,7 @@ pub(super) async fn repair(
         let rows =
             SyncStore::bucket_rows(store, &listing.scope, listing.collection, listing.bucket)
                 .await?;
-        let mut missing = HashMap::new();
+        let mut missing = BTreeMap::new();
         for row in rows {
             let short = row_sum(&key, listing.collection, row.row, &row.state).short();
             if !theirs.remove(&short) {

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use axum::extract::ws::WebSocket;
 use farshore_store::SharedTenantStore;
 use farshore_store::StoreError;
 use farshore_store::catalog::Catalog;
 use farshore_sync_core::ids::{DeviceId, TenantId};
 use tokio::sync::watch;
 
-use super::connection::Connection;
+use super::connection::{Connection, Socket};
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
 use crate::auth::{Authenticator, DevicePrincipal};
 use crate::bus::{self, Bus, Hearer, Notice};
@@ -83,7 +82,7 @@ impl SyncService {
     }
 
     /// Serves one device until either side closes.
-    pub async fn run(&self, principal: DevicePrincipal, socket: WebSocket) {
+    pub async fn run(&self, principal: DevicePrincipal, socket: impl Socket) {
         let _counted = Counted::new(&self.shared);
         Connection::serve(self.clone(), principal, socket).await;
     }
