@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farshore_store::pushed::PushedTransaction;
-use farshore_store::sync::{DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult};
+use farshore_store::sync::{
+    DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult, ScopeRead,
+};
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::ids::{CollectionId, DeviceId, Scope};
 use farshore_sync_core::wire::limits::{
@@ -148,9 +150,30 @@ enum Stream {
     /// told its scopes.
     AwaitingResume(u32),
     /// Pages from the store, from these positions.
-    CatchingUp(BTreeMap<Scope, u64>),
+    CatchingUp(BTreeMap<Scope, Reach>),
     /// The lane's updates, after this seq.
     InStep(u64),
+}
+
+/// How far the device has got in a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reach {
+    /// The seq up to which it has the rows.
+    rows: u64,
+    /// The seq up to which it has the document changes of every row: see [`ScopeRead::changes_after`].
+    changes: u64,
+}
+
+impl Reach {
+    /// A device that holds everything up to a seq.
+    const fn checkpoint(seq: u64) -> Self {
+        Self { rows: seq, changes: seq }
+    }
+
+    /// A device in the middle of a catch-up whose beginning is not known any more.
+    const fn amid(seq: u64) -> Self {
+        Self { rows: seq, changes: 0 }
+    }
 }
 
 impl Session {
@@ -332,8 +355,10 @@ impl Session {
             refill,
         };
         effects.push(Effect::Send(ServerFrame::Welcome(welcome)));
-        let all_at =
-            |seq: u64| self.grants.iter().map(|grant| (grant.scope.clone(), seq)).collect();
+        let all_at = |seq: u64| {
+            let granted = self.grants.iter();
+            granted.map(|grant| (grant.scope.clone(), Reach::checkpoint(seq))).collect()
+        };
         self.stream = if fresh || refill != Refill::No {
             Stream::CatchingUp(all_at(0))
         } else if !same_scopes {
@@ -341,9 +366,9 @@ impl Session {
         } else if hello.positions.is_empty() {
             Stream::CatchingUp(all_at(hello.cursor))
         } else {
-            let mut positions: BTreeMap<Scope, u64> = all_at(hello.cursor);
-            positions
-                .extend(hello.positions.drain(..).map(|position| (position.scope, position.seq)));
+            let mut positions: BTreeMap<Scope, Reach> = all_at(hello.cursor);
+            let said = hello.positions.drain(..);
+            positions.extend(said.map(|position| (position.scope, Reach::amid(position.seq))));
             Stream::CatchingUp(positions)
         };
         self.checkpoint_wanted = true;
@@ -366,11 +391,18 @@ impl Session {
                 ));
             }
         }
-        let mut wanted: BTreeMap<Scope, u64> =
-            self.grants.iter().map(|grant| (grant.scope.clone(), 0)).collect();
+        // What the device holds as it answers: the last checkpoint of this connection, or the one that it came with.
+        let cursor = self.hello.as_ref().map_or(0, |hello| hello.cursor);
+        let checkpoint = if self.told > 0 { self.told } else { cursor };
+        let mut wanted: BTreeMap<Scope, Reach> =
+            self.grants.iter().map(|grant| (grant.scope.clone(), Reach::checkpoint(0))).collect();
         for position in positions {
-            if let Some(seq) = wanted.get_mut(&position.scope) {
-                *seq = position.seq;
+            if let Some(reach) = wanted.get_mut(&position.scope) {
+                *reach = if position.seq == checkpoint {
+                    Reach::checkpoint(checkpoint)
+                } else {
+                    Reach::amid(position.seq)
+                };
             }
         }
         self.stream = Stream::CatchingUp(wanted);
@@ -444,10 +476,10 @@ impl Session {
             page::append(&mut page, &self.grants, changed);
         }
         for (index, ((_, held), seq)) in (0..).zip(positions.iter_mut().zip(&read.positions)) {
-            if !read.complete && *held != *seq {
+            if !read.complete && held.rows != *seq {
                 page.positions.push(PositionUpdate { scope: index, seq: *seq });
             }
-            *held = *seq;
+            held.rows = *seq;
         }
         if read.complete {
             self.totals = read.totals;
@@ -502,8 +534,9 @@ impl Session {
 
     fn lagged(&mut self) {
         if let Stream::InStep(seq) = self.stream {
-            let positions = self.grants.iter().map(|grant| (grant.scope.clone(), seq)).collect();
-            self.stream = Stream::CatchingUp(positions);
+            let granted = self.grants.iter();
+            let positions = granted.map(|grant| (grant.scope.clone(), Reach::checkpoint(seq)));
+            self.stream = Stream::CatchingUp(positions.collect());
         }
     }
 
@@ -555,8 +588,13 @@ impl Session {
             && self.parked.is_none()
         {
             self.reading = true;
+            let scopes = positions.iter().map(|(scope, reach)| ScopeRead {
+                scope: scope.clone(),
+                after: reach.rows,
+                changes_after: reach.changes,
+            });
             effects.push(Effect::ReadPage(PageRequest {
-                positions: positions.iter().map(|(scope, seq)| (scope.clone(), *seq)).collect(),
+                scopes: scopes.collect(),
                 target_bytes: PAGE_TARGET_BYTES,
                 max_rows: MAX_ROWS_PER_PAGE,
             }));

@@ -8,7 +8,7 @@ use farshore_store::memory::MemoryCatalog;
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
     ChangedRow, Committed, DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult,
-    RowChange,
+    RowChange, ScopeRead,
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
@@ -162,7 +162,7 @@ fn welcome_and_the_first_page_need_no_second_word_of_the_device() {
         panic!("{effects:?}")
     };
     assert_eq!((welcome.head, welcome.refill, &welcome.grants), (60, Refill::No, &None));
-    assert!(request.positions.iter().all(|(_, seq)| *seq == 50));
+    assert!(request.scopes.iter().all(|read| read.after == 50));
     let effects = bench.on(complete(60, vec![row(55, "a")]));
     assert_eq!(pages(&effects)[0].checkpoint.map(|checkpoint| checkpoint.seq), Some(60));
 }
@@ -199,7 +199,7 @@ fn a_copy_that_is_too_old_or_of_another_epoch_is_filled_anew() {
         let effects = Bench::new().greet(hello.clone(), 60);
         let Effect::Send(ServerFrame::Welcome(welcome)) = &effects[0] else { panic!() };
         assert_eq!(welcome.refill, refill, "{hello:?}");
-        let from_start = request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 0);
+        let from_start = request(&effects).unwrap().scopes.iter().all(|read| read.after == 0);
         assert_eq!(from_start, refill != Refill::No);
     }
 }
@@ -211,8 +211,9 @@ fn scopes_that_differ_wait_for_the_positions_of_the_device() {
     assert!(request(&effects).is_none(), "{effects:?}");
     let known = ScopePosition { scope: "a".parse().unwrap(), seq: 50 };
     let effects = bench.frame(ClientFrame::Resume(vec![known]));
-    let seqs: Vec<u64> = request(&effects).unwrap().positions.iter().map(|(_, seq)| *seq).collect();
-    assert_eq!(seqs, [50, 0]);
+    let scopes = &request(&effects).unwrap().scopes;
+    let seqs: Vec<_> = scopes.iter().map(|read| (read.after, read.changes_after)).collect();
+    assert_eq!(seqs, [(50, 50), (0, 0)]);
 }
 
 #[test]
@@ -234,9 +235,30 @@ fn updates_follow_each_other_and_a_gap_is_read_from_the_store() {
     assert!(bench.on(update(50, vec![row(51, "a")])).is_empty(), "seen already");
     assert!(bench.on(update(51, vec![row(52, "elsewhere")])).is_empty(), "not for this device");
     let effects = bench.on(update(53, vec![row(54, "a")]));
-    assert!(request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 52));
+    assert!(request(&effects).unwrap().scopes.iter().all(|read| read.after == 52));
     let mut lagged = Bench::in_step(50);
     assert!(request(&lagged.on(Event::Lagged)).is_some());
+}
+
+/// A row that changes between two pages moves to a later one: its document changes from before have not come yet.
+#[test]
+fn document_changes_are_read_from_the_checkpoint_on_until_the_next_one() {
+    let read = |effects: &[Effect]| {
+        let scopes = &request(effects).unwrap().scopes;
+        scopes.iter().map(|read| (read.after, read.changes_after)).collect::<Vec<_>>()
+    };
+    let mut bench = Bench::new();
+    assert_eq!(read(&bench.greet(hello(50), 60)), [(50, 50), (50, 50)]);
+    let totals = Totals::new();
+    let (head, positions) = (head(60), vec![55, 50]);
+    let part = PageRead { head, rows: vec![row(55, "a")], positions, complete: false, totals };
+    assert_eq!(read(&bench.on(Event::Page(part))), [(55, 50), (50, 50)]);
+    bench.on(complete(60, vec![]));
+    assert_eq!(read(&bench.on(Event::Lagged)), [(60, 60), (60, 60)]);
+
+    let half = ScopePosition { scope: "a".parse().unwrap(), seq: 55 };
+    let resumed = Hello { positions: vec![half], ..hello(50) };
+    assert_eq!(read(&Bench::new().greet(resumed, 60)), [(55, 0), (50, 50)]);
 }
 
 #[test]
@@ -245,7 +267,7 @@ fn a_commit_that_came_while_a_page_was_read_is_read_next() {
     bench.greet(hello(50), 60);
     assert!(bench.on(update(60, vec![row(61, "a")])).is_empty(), "the page may hold it");
     let effects = bench.on(complete(60, vec![]));
-    assert!(request(&effects).unwrap().positions.iter().all(|(_, seq)| *seq == 60), "{effects:?}");
+    assert!(request(&effects).unwrap().scopes.iter().all(|read| read.after == 60), "{effects:?}");
     let effects = bench.on(complete(61, vec![row(61, "a")]));
     assert_eq!(pages(&effects)[0].rows.len(), 1);
     assert!(request(&effects).is_none());
@@ -293,7 +315,7 @@ fn a_changed_right_stops_pages_at_once() {
     assert!(bench.on(update(50, vec![row(51, "b")])).is_empty());
     let known = ScopePosition { scope: "a".parse().unwrap(), seq: 50 };
     let effects = bench.frame(ClientFrame::Resume(vec![known]));
-    assert_eq!(request(&effects).unwrap().positions.len(), 1);
+    assert_eq!(request(&effects).unwrap().scopes.len(), 1);
 }
 
 #[test]
@@ -306,7 +328,10 @@ fn rights_that_change_twice_wait_for_the_second_answer() {
     let effects = bench.frame(ClientFrame::Resume(vec![held("a")]));
     assert!(effects.is_empty(), "{effects:?}");
     let effects = bench.frame(ClientFrame::Resume(vec![held("b")]));
-    assert_eq!(request(&effects).unwrap().positions, [("b".parse().unwrap(), 50)]);
+    assert_eq!(
+        request(&effects).unwrap().scopes,
+        [ScopeRead::from_checkpoint("b".parse().unwrap(), 50)]
+    );
 }
 
 #[test]
@@ -317,7 +342,10 @@ fn a_page_that_was_asked_for_before_the_rights_changed_is_thrown_away() {
     assert!(request(&bench.frame(ClientFrame::Resume(vec![]))).is_none(), "one read at a time");
     let effects = bench.on(complete(60, vec![row(55, "a"), row(56, "b")]));
     assert!(pages(&effects).is_empty(), "{effects:?}");
-    assert_eq!(request(&effects).unwrap().positions, [("b".parse().unwrap(), 0)]);
+    assert_eq!(
+        request(&effects).unwrap().scopes,
+        [ScopeRead::from_checkpoint("b".parse().unwrap(), 0)]
+    );
 }
 
 #[test]

@@ -103,6 +103,7 @@ macro_rules! conformance_suite {
             documents {
                 changes_come_with_their_row,
                 only_changes_after_the_cursor_come,
+                a_row_that_moved_to_a_later_page_brings_its_changes,
                 a_change_twice_is_kept_once,
                 a_missing_dependency_is_named,
                 all_changes_come_to_the_scope_that_a_row_enters,

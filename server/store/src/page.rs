@@ -41,7 +41,7 @@ impl PageFill {
             head,
             bytes: 0,
             rows: Vec::new(),
-            positions: request.positions.iter().map(|(_, seq)| *seq).collect(),
+            positions: request.scopes.iter().map(|read| read.after).collect(),
             exhausted: 0,
         }
     }

@@ -129,11 +129,33 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
+/// From where on one scope is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeRead {
+    /// The scope.
+    pub scope: Scope,
+    /// The seq up to which its rows are held.
+    pub after: u64,
+    /// The seq up to which document changes are held of whatever row comes: the last checkpoint, or 0.
+    ///
+    /// Within a catch-up of several pages it lies below `after`: a row that changes meanwhile moves to a later page,
+    /// and its earlier document changes have not come with any page before.
+    pub changes_after: u64,
+}
+
+impl ScopeRead {
+    /// Reads on from a checkpoint.
+    #[must_use]
+    pub const fn from_checkpoint(scope: Scope, seq: u64) -> Self {
+        Self { scope, after: seq, changes_after: seq }
+    }
+}
+
 /// What a device wants to read: each scope from after a seq.
 #[derive(Debug, Clone)]
 pub struct PageRequest {
-    /// The scopes, each with the seq that is already held.
-    pub positions: Vec<(Scope, u64)>,
+    /// The scopes, each with what is already held.
+    pub scopes: Vec<ScopeRead>,
     /// The page ends with the row that reaches this many bytes.
     pub target_bytes: usize,
     /// The page ends with this many rows.

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use farshore_store::page::{PageFill, Room, deletion_stamp};
-use farshore_store::sync::{ChangedRow, Chunk, Head, PageRead, PageRequest, RowChange, RowKey};
+use farshore_store::sync::{
+    ChangedRow, Chunk, Head, PageRead, PageRequest, RowChange, RowKey, ScopeRead,
+};
 use farshore_store::sync_core::digest::Totals;
-use farshore_store::sync_core::ids::{RowId, Scope};
+use farshore_store::sync_core::ids::RowId;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -54,9 +56,9 @@ pub(super) async fn read(
 ) -> Result<PageRead, Failure> {
     let mut page = PageFill::new(request, head);
     let with_news = with_news(names, transaction, request).await?;
-    for (place, (scope, after)) in request.positions.iter().enumerate() {
+    for (place, read) in request.scopes.iter().enumerate() {
         if with_news.contains(&place) {
-            let mut scan = Scan { names, transaction, request, scope, after: *after };
+            let mut scan = Scan { names, transaction, request, read };
             if scan.fill(&mut page).await? == Room::Full {
                 break;
             }
@@ -74,7 +76,7 @@ pub(super) async fn read(
 }
 
 fn scopes(request: &PageRequest) -> impl Iterator<Item = &str> {
-    request.positions.iter().map(|(scope, _)| scope.as_str())
+    request.scopes.iter().map(|read| read.scope.as_str())
 }
 
 /// The places in the request of the scopes that have changes, rising.
@@ -83,7 +85,7 @@ async fn with_news(
     transaction: &mut Transaction,
     request: &PageRequest,
 ) -> Result<Vec<usize>, Failure> {
-    let after: Vec<i64> = request.positions.iter().map(|(_, after)| bounded(*after)).collect();
+    let after: Vec<i64> = request.scopes.iter().map(|read| bounded(read.after)).collect();
     let scopes: Vec<&str> = scopes(request).collect();
     let query = Query::new(names.qualify(WITH_NEWS)).bind(scopes).bind(after);
     let rows = transaction.rows(query).await?;
@@ -99,14 +101,13 @@ struct Scan<'a> {
     names: &'a Names,
     transaction: &'a mut Transaction,
     request: &'a PageRequest,
-    scope: &'a Scope,
-    after: u64,
+    read: &'a ScopeRead,
 }
 
 impl Scan<'_> {
     /// Takes the changes of the scope until there are no more or the page is full.
     async fn fill(&mut self, page: &mut PageFill) -> Result<Room, Failure> {
-        let mut position = self.after;
+        let mut position = self.read.after;
         let mut limit = FIRST_WINDOW_ROWS;
         loop {
             let window = self.window(position, limit).await?;
@@ -132,11 +133,11 @@ impl Scan<'_> {
 
     async fn window(&mut self, after: u64, limit: usize) -> Result<Vec<PgRow>, Failure> {
         let query = Query::new(self.names.qualify(WINDOW))
-            .bind(self.scope.as_str())
+            .bind(self.read.scope.as_str())
             .bind(bounded(after))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(i64::try_from(self.request.target_bytes.max(1)).unwrap_or(i64::MAX))
-            .bind(bounded(self.after));
+            .bind(bounded(self.read.changes_after));
         self.transaction.rows(query).await
     }
 
@@ -153,7 +154,7 @@ impl Scan<'_> {
             return Ok(chunks);
         }
         let query = Query::new(self.names.qualify(CHUNKS_AFTER));
-        let query = query.bind(documents).bind(bounded(self.after));
+        let query = query.bind(documents).bind(bounded(self.read.changes_after));
         for row in self.transaction.rows(query).await? {
             let chunk =
                 Chunk { column: column(row.try_get::<i32, _>(1)?.into())?, bytes: row.try_get(2)? };
@@ -181,7 +182,7 @@ impl Scan<'_> {
             };
             Ok(ChangedRow {
                 seq: row.try_get::<i64, _>(0)?.cast_unsigned(),
-                scope: self.scope.clone(),
+                scope: self.read.scope.clone(),
                 collection: collection(row.try_get::<i32, _>(2)?.into())?,
                 row: RowId::from_bytes(row.try_get(3)?),
                 change,

@@ -1,9 +1,11 @@
 //! Pages of changes.
 
 use farshore_store::page::{PageFill, Room, deletion_stamp};
-use farshore_store::sync::{ChangedRow, Chunk, PageRead, PageRequest, RowChange, RowKey};
+use farshore_store::sync::{
+    ChangedRow, Chunk, PageRead, PageRequest, RowChange, RowKey, ScopeRead,
+};
 use farshore_store::sync_core::digest::Totals;
-use farshore_store::sync_core::ids::{CollectionId, ColumnId, RowId, Scope};
+use farshore_store::sync_core::ids::{CollectionId, ColumnId, RowId};
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{load, standing, sums};
@@ -20,17 +22,17 @@ pub(super) fn read(
     request: &PageRequest,
 ) -> Result<PageRead, Failure> {
     let mut page = PageFill::new(request, standing::read(snapshot)?.head);
-    for (scope, after) in &request.positions {
-        let number = tenant.scopes.number(snapshot, scope)?;
+    for read in &request.scopes {
+        let number = tenant.scopes.number(snapshot, &read.scope)?;
         if let Some(number) = number
-            && fill(snapshot, &mut page, scope, number, *after)? == Room::Full
+            && fill(snapshot, &mut page, read, number)? == Room::Full
         {
             break;
         }
         page.exhausted();
     }
     let totals = match page.is_complete() {
-        true => sums::totals(tenant, snapshot, request.positions.iter().map(|(scope, _)| scope))?,
+        true => sums::totals(tenant, snapshot, request.scopes.iter().map(|read| &read.scope))?,
         false => Totals::new(),
     };
     Ok(page.finish(totals))
@@ -40,35 +42,33 @@ pub(super) fn read(
 fn fill(
     snapshot: &Connection,
     page: &mut PageFill,
-    scope: &Scope,
+    read: &ScopeRead,
     number: i64,
-    after: u64,
 ) -> Result<Room, Failure> {
     let query = "SELECT place, kind, collection, id, document, state FROM changes \
         WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
     let mut statement = snapshot.prepare_cached(query)?;
-    let places = Place::after(number, after)?;
+    let places = Place::after(number, read.after)?;
     let mut rows = statement.query(params![places.start(), places.end()])?;
     while let Some(row) = rows.next()? {
         if page.room() == Room::Full {
             return Ok(Room::Full);
         }
-        page.push(changed_row(snapshot, scope, after, row)?);
+        page.push(changed_row(snapshot, read, row)?);
     }
     Ok(Room::Left)
 }
 
 fn changed_row(
     snapshot: &Connection,
-    scope: &Scope,
-    after: u64,
+    read: &ScopeRead,
     row: &Row<'_>,
 ) -> Result<ChangedRow, Failure> {
     let mut chunks = Vec::new();
     let change = match row.get(1)? {
         LIVING => {
             if let Some(document) = row.get(4)? {
-                chunks = chunks_after(snapshot, document, after)?;
+                chunks = chunks_after(snapshot, document, read.changes_after)?;
             }
             RowChange::State(row.get(5)?)
         }
@@ -77,7 +77,7 @@ fn changed_row(
     };
     Ok(ChangedRow {
         seq: row.get::<_, Place>(0)?.seq(),
-        scope: scope.clone(),
+        scope: read.scope.clone(),
         collection: CollectionId(row.get(2)?),
         row: RowId::from_bytes(row.get(3)?),
         change,

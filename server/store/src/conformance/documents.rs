@@ -68,6 +68,23 @@ pub async fn only_changes_after_the_cursor_come(storage: &dyn Storage) {
     });
 }
 
+/// A row that changes between two pages moves to a later one, and brings what it would have brought before.
+pub async fn a_row_that_moved_to_a_later_page_brings_its_changes(storage: &dyn Storage) {
+    let store = sample_store(storage).await;
+    let mut device = Device::new(1);
+    let changes = body(&["a", "b"]);
+    device.commit(&store, [insert_note(1, "x"), insert_note(2, "x")]).await;
+    let mut reader = Reader::new(vec![tenant()]);
+    reader.follow(&store, Limits::NONE).await;
+    device.commit(&store, [retitle(2, "y")]).await;
+    device.commit(&store, type_body(&changes)).await;
+    device.commit(&store, [insert_note(3, "x")]).await;
+    assert!(!reader.page(&store, Limits::rows(1)).await.complete);
+    device.commit(&store, [retitle(1, "y")]).await;
+    reader.follow(&store, Limits::rows(1)).await;
+    assert_eq!(reader.rows, Reader::everything(&store).await.rows);
+}
+
 /// A change that two devices deliver counts once.
 pub async fn a_change_twice_is_kept_once(storage: &dyn Storage) {
     let store = sample_store(storage).await;

@@ -18,7 +18,7 @@ pub async fn an_empty_tenant_has_an_empty_complete_page(storage: &dyn Storage) {
     let mut reader = Reader::new(all_scopes());
     let page = reader.page(&store, Limits::rows(1)).await;
     assert!(page.complete && page.rows.is_empty() && page.totals.is_empty());
-    let nothing = PageRequest { positions: Vec::new(), target_bytes: 1, max_rows: 1 };
+    let nothing = PageRequest { scopes: Vec::new(), target_bytes: 1, max_rows: 1 };
     assert!(store.page(nothing).await.unwrap().complete, "no scopes are in step");
 }
 

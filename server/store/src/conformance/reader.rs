@@ -7,13 +7,15 @@ use farshore_sync_core::ids::{ColumnId, Scope};
 
 use super::fixture::all_scopes;
 use crate::SharedTenantStore;
-use crate::sync::{PageRead, PageRequest, RowChange, RowKey};
+use crate::sync::{PageRead, PageRequest, RowChange, RowKey, ScopeRead};
 
 /// What a reader holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
     /// Its scopes, each with the seq that it holds.
     pub positions: Vec<(Scope, u64)>,
+    /// The same at the last complete page.
+    checkpoint: Vec<u64>,
     /// The live rows.
     pub rows: BTreeMap<RowKey, HeldRow>,
     /// The totals of the last complete page.
@@ -56,8 +58,9 @@ impl Limits {
 impl Reader {
     /// A reader of some scopes that holds nothing.
     pub fn new(scopes: Vec<Scope>) -> Self {
+        let checkpoint = vec![0; scopes.len()];
         let positions = scopes.into_iter().map(|scope| (scope, 0)).collect();
-        Self { positions, rows: BTreeMap::new(), totals: Totals::new() }
+        Self { positions, checkpoint, rows: BTreeMap::new(), totals: Totals::new() }
     }
 
     /// All of a tenant, read at once.
@@ -81,8 +84,13 @@ impl Reader {
     /// Reads one page and applies it.
     pub async fn page(&mut self, store: &SharedTenantStore, limits: Limits) -> PageRead {
         let Limits { target_bytes, max_rows } = limits;
-        let positions = self.positions.clone();
-        let request = PageRequest { positions, target_bytes, max_rows };
+        let reads = self.positions.iter().zip(&self.checkpoint);
+        let scopes = reads.map(|((scope, after), changes_after)| ScopeRead {
+            scope: scope.clone(),
+            after: *after,
+            changes_after: *changes_after,
+        });
+        let request = PageRequest { scopes: scopes.collect(), target_bytes, max_rows };
         let page = store.page(request).await.unwrap();
         self.check(&page);
         self.apply(&page);
@@ -136,6 +144,7 @@ impl Reader {
             *held = *reached;
         }
         if page.complete {
+            self.checkpoint.clone_from(&page.positions);
             self.totals.clone_from(&page.totals);
         }
     }

@@ -14,7 +14,7 @@ use crate::plan::{Context, plan, prepare};
 use crate::scrub::Recount;
 use crate::sync::{
     Batch, BucketRow, ChangedRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest,
-    RowChange, RowKey, SyncStore,
+    RowChange, RowKey, ScopeRead, SyncStore,
 };
 
 #[async_trait]
@@ -109,17 +109,17 @@ impl SyncStore for MemoryTenant {
 impl State {
     fn page(&self, request: &PageRequest) -> Result<PageRead, StoreError> {
         let mut page = PageFill::new(request, self.head);
-        'scopes: for (scope, after) in &request.positions {
+        'scopes: for ScopeRead { scope, after, changes_after } in &request.scopes {
             let first = (scope.clone(), after.saturating_add(1));
             for ((_, seq), key) in self.order.range(first..=(scope.clone(), u64::MAX)) {
                 if page.room() == Room::Full {
                     break 'scopes;
                 }
-                page.push(self.changed_row(scope, *seq, key, *after)?);
+                page.push(self.changed_row(scope, *seq, key, *changes_after)?);
             }
             page.exhausted();
         }
-        let scopes = request.positions.iter().map(|(scope, _)| scope);
+        let scopes = request.scopes.iter().map(|read| &read.scope);
         let sums = scopes.flat_map(|scope| self.sums_of(scope));
         let totals: Totals = sums.map(|(place, sums)| (place.clone(), sums.total())).collect();
         Ok(page.finish(totals))
@@ -130,14 +130,16 @@ impl State {
         scope: &Scope,
         seq: u64,
         key: &RowKey,
-        after: u64,
+        changes_after: u64,
     ) -> Result<ChangedRow, StoreError> {
         let (change, chunks) = match self.rows.get(key).filter(|row| row.seq == seq) {
             None => (RowChange::Departed, Vec::new()),
             Some(row) if row.deleted => {
                 (RowChange::Deleted(deletion_stamp(&row.state)?), Vec::new())
             }
-            Some(row) => (RowChange::State(row.state.clone()), self.chunks_after(key, after)),
+            Some(row) => {
+                (RowChange::State(row.state.clone()), self.chunks_after(key, changes_after))
+            }
         };
         Ok(ChangedRow { seq, scope: scope.clone(), collection: key.0, row: key.1, change, chunks })
     }
