@@ -122,13 +122,23 @@ impl Clock {
 
 /// The stamp under which the server stores a transaction of a device.
 ///
-/// A stamp beyond [`MAX_FUTURE_DRIFT_MS`] becomes the time of receipt; a stamp that does not follow the
-/// device's last one is moved behind it, so that writes of one device keep their order. Old stamps stay:
-/// an offline device delivers late.
+/// A stamp beyond [`MAX_FUTURE_DRIFT_MS`] becomes the time of receipt, or follows `latest_of_rows`, the latest stamp of
+/// the rows that the transaction changes: the device has seen those, and its clock ran ahead of them, so that it may
+/// not lose to them. A stamp that does not follow the device's last one is moved behind it, so that writes of one
+/// device keep their order. Old stamps stay: an offline device delivers late.
 #[must_use]
-pub fn clamp(stamp: Hlc, last_of_device: Hlc, server_wall_ms: u64) -> Hlc {
+pub fn clamp(
+    stamp: Hlc,
+    last_of_device: Hlc,
+    latest_of_rows: impl FnOnce() -> Hlc,
+    server_wall_ms: u64,
+) -> Hlc {
     let latest_allowed = Hlc::from_wall_ms(server_wall_ms.saturating_add(MAX_FUTURE_DRIFT_MS));
-    let bounded = if stamp > latest_allowed { Hlc::from_wall_ms(server_wall_ms) } else { stamp };
+    let bounded = if stamp > latest_allowed {
+        Hlc::from_wall_ms(server_wall_ms).max(latest_of_rows().next())
+    } else {
+        stamp
+    };
     bounded.max(last_of_device.next())
 }
 
@@ -155,13 +165,21 @@ mod tests {
     fn the_far_future_is_clamped_in_order_and_the_past_is_welcome() {
         let now = 1_700_000_000_000;
         let future = Hlc::from_wall_ms(now + 365 * 86_400_000);
-        let first = clamp(future, Hlc::ZERO, now);
-        let second = clamp(future.next(), first, now);
+        let untouched = || Hlc::ZERO;
+        let first = clamp(future, Hlc::ZERO, untouched, now);
+        let second = clamp(future.next(), first, untouched, now);
         assert_eq!(first, Hlc::from_wall_ms(now));
         assert_eq!(second, first.next());
         let old = Hlc::from_wall_ms(now - 30 * 86_400_000);
-        assert_eq!(clamp(old, Hlc::ZERO, now), old);
+        assert_eq!(clamp(old, Hlc::ZERO, untouched, now), old);
         let near = Hlc::from_wall_ms(now + MAX_FUTURE_DRIFT_MS);
-        assert_eq!(clamp(near, Hlc::ZERO, now), near);
+        assert_eq!(clamp(near, Hlc::ZERO, untouched, now), near);
+        let ahead = || near;
+        assert_eq!(clamp(future, Hlc::ZERO, ahead, now), near.next(), "what it saw does not win");
+        assert_eq!(
+            clamp(old, Hlc::ZERO, ahead, now),
+            old,
+            "only a clock that runs ahead is corrected"
+        );
     }
 }

@@ -130,6 +130,15 @@ impl RowState {
         entries.filter(|(_, adds)| adds.values().any(|add| add.alive)).map(|(element, _)| element)
     }
 
+    /// The latest stamp of anything in the row; `None` where nothing in it has one.
+    #[must_use]
+    pub fn latest_hlc(&self) -> Option<Hlc> {
+        let cells = self.cells.iter().map(|cell| cell.stamp.hlc);
+        let life = self.life.iter().map(|life| life.stamp.hlc);
+        let adds = self.sets.values().flatten().flat_map(|(_, adds)| adds.values());
+        cells.chain(life).chain(adds.map(|add| add.hlc)).max()
+    }
+
     /// The adds of an element that are visible here: what a remove made here has observed.
     #[must_use]
     pub fn observed_adds(&self, column: ColumnId, element: &Value) -> Vec<Stamp> {

@@ -109,7 +109,14 @@ impl Server {
         let transaction = Transaction::decode(bytes).unwrap();
         assert_eq!(transaction.number, number);
         assert_eq!(transaction.encode(), bytes, "the outbox holds canonical bytes");
-        let hlc = clamp(transaction.stamp, mark.last_stamp, self.now_ms);
+        let latest_of_rows = || {
+            let rows = transaction.mutations.iter();
+            let latest = rows.filter_map(|mutation| {
+                self.rows.get(&(mutation.collection, mutation.row))?.state.latest_hlc()
+            });
+            latest.max().unwrap_or(Hlc::ZERO)
+        };
+        let hlc = clamp(transaction.stamp, mark.last_stamp, latest_of_rows, self.now_ms);
         let refused = match self.apply(device, &transaction, Stamp { hlc, device }) {
             Ok(()) => {
                 mark.last_stamp = hlc;

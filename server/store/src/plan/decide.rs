@@ -7,7 +7,7 @@ use farshore_sync_core::digest::{Sum, bucket_of, row_sum};
 use farshore_sync_core::document::{self, Change, ChangeHash};
 use farshore_sync_core::hlc::{Hlc, MAX_FUTURE_DRIFT_MS, Stamp, clamp};
 use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, Scope};
-use farshore_sync_core::mutation::{Mutation, Op};
+use farshore_sync_core::mutation::{Mutation, Op, Transaction};
 use farshore_sync_core::reason::{ReasonCode, Refusal};
 use farshore_sync_core::row::RowState;
 use farshore_sync_core::schema::Collection;
@@ -134,7 +134,9 @@ impl<'a> Planner<'a> {
                 return outcome;
             }
         };
-        let hlc = clamp(read.transaction.stamp, mark.last_stamp, self.context.now_ms);
+        let latest_of_rows = || self.latest_of_rows(&read.transaction);
+        let (sent, now_ms) = (read.transaction.stamp, self.context.now_ms);
+        let hlc = clamp(sent, mark.last_stamp, latest_of_rows, now_ms);
         outcome.corrected = (hlc != read.transaction.stamp).then_some(hlc);
         let stamp = Stamp { hlc, device: push.device };
         match self.mutations(&push.grants, stamp, read) {
@@ -243,6 +245,15 @@ impl<'a> Planner<'a> {
             let root = &collection.column(column)?.root;
             document::genesis(root).map(|change| change.hash)
         })
+    }
+
+    /// The latest stamp of the rows that a transaction changes.
+    fn latest_of_rows(&self, transaction: &Transaction) -> Hlc {
+        let rows = transaction.mutations.iter().filter_map(|mutation| {
+            let row = self.current(&(mutation.collection, mutation.row))?;
+            row.state.latest_hlc()
+        });
+        rows.max().unwrap_or(Hlc::ZERO)
     }
 
     fn latest_stamp(&self) -> Hlc {

@@ -164,6 +164,19 @@ fn a_clock_ahead_is_clamped_in_order_and_the_correction_is_told() {
 }
 
 #[test]
+fn a_clock_ahead_does_not_lose_to_what_it_has_seen() {
+    let mut bench = Bench::new();
+    let seen = Hlc::from_wall_ms(NOW + MAX_FUTURE_DRIFT_MS);
+    let old = vec![insert("a"), update(NAME, Value::from("seen"))];
+    assert_eq!(bench.outcomes(vec![transaction(1, seen, old)])[0].corrected, None);
+    bench.loaded.devices.clear();
+    let future = Hlc::from_wall_ms(NOW + 10 * MAX_FUTURE_DRIFT_MS);
+    let over = transaction(2, future, vec![update(NAME, Value::from("over"))]);
+    assert_eq!(bench.outcomes(vec![over])[0].corrected, Some(seen.next()));
+    assert_eq!(bench.state().value(NAME), Some(&Value::from("over")));
+}
+
+#[test]
 fn a_number_counts_once_and_other_content_under_it_is_a_fork() {
     let mut bench = Bench::new();
     let first = transaction(1, Hlc::from_wall_ms(NOW), vec![insert("a")]);
