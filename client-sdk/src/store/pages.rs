@@ -203,10 +203,19 @@ impl Tx<'_> {
     ) -> Result<(), Failure> {
         let Some(stored) = self.load(key)? else { return Ok(()) };
         self.observe_hlc(stamp.hlc);
-        let mut state = stored.base()?.unwrap_or_default();
+        // The server sends no values of a deleted row: what answered transactions made of them is known here alone,
+        // and a restore has to find it.
+        let pending = stored.head.pending.as_ref();
+        let pending = pending.map(|pending| pending.numbers.clone()).unwrap_or_default();
+        let unanswered = self.unanswered_on(&pending)?;
+        let answered = pending.filtered(|number| !unanswered.contains(&number));
+        let mut state = self.overlay(key, stored.base()?, &answered)?.unwrap_or_default();
         state.life = Some(Life { stamp, deleted: true });
         let bytes = state.encode();
-        self.set_base(key, Some(stored.head), Some(Base { scope, state, bytes }), landed)
+        let mut numbers = landed.numbers.clone();
+        numbers.extend(answered.iter());
+        let base = Some(Base { scope, state, bytes });
+        self.set_base(key, Some(stored.head), base, &mut Landed::new(numbers))
     }
 
     /// A row left a scope. Where a newer entry has put it into another scope already, that one holds.
@@ -226,10 +235,7 @@ impl Tx<'_> {
 
     /// The next local write has to be later than what it is written over.
     fn observe(&mut self, state: &RowState) {
-        let cells = state.cells.iter().map(|cell| cell.stamp.hlc);
-        let life = state.life.iter().map(|life| life.stamp.hlc);
-        let adds = state.sets.values().flatten().flat_map(|(_, adds)| adds.values());
-        if let Some(latest) = cells.chain(life).chain(adds.map(|add| add.hlc)).max() {
+        if let Some(latest) = state.latest_hlc() {
             self.observe_hlc(latest);
         }
     }

@@ -57,6 +57,20 @@ fn a_first_fill_is_visible_page_by_page_and_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_row_that_was_made_and_deleted_before_the_first_fill_can_be_restored_with_all_it_held() {
+    let (local, mut server) = (Device::new(1), filled_server(4));
+    let id = local.insert_item("mine");
+    local.write(|tx| tx.increment("items", id, "stock", 5));
+    local.write(|tx| tx.delete("items", id));
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.restore("items", id));
+    assert_eq!((local.text("items", id, "title"), local.stock(id)), ("mine".to_owned(), 5));
+    local.sync_in_step(&mut server);
+    assert_eq!((local.text("items", id, "title"), local.stock(id)), ("mine".to_owned(), 5));
+    local.check();
+}
+
+#[test]
 fn local_rows_survive_a_first_fill_that_brings_them_too() {
     let (local, mut server) = (Device::new(1), filled_server(4));
     local.write(|tx| tx.insert("items", Some(row(2)), &[("title", "mine".into())]));
