@@ -3,6 +3,8 @@
 //! Below the horizon the server is right: what it did not send was deleted. In a new epoch the server was restored
 //! from a backup and may lack what it had confirmed: what is newer here is offered again.
 
+use std::collections::BTreeSet;
+
 use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{Mutation, Op, Transaction};
 use farshore_sync_core::row::RowState;
@@ -14,8 +16,8 @@ use super::documents::DocumentKey;
 use super::error::Failure;
 use super::numbers::ScopeNumber;
 use super::pending::{Numbers, Pending};
-use super::progress::to_sql;
-use super::rebase::Landed;
+use super::progress::{from_sql, to_sql};
+use super::rebase::{Base, Landed};
 use super::rows::{RowKey, decode_state};
 use super::transaction::Tx;
 
@@ -31,6 +33,8 @@ struct Offers {
     mutations: Vec<Mutation>,
     bytes: usize,
     grew: bool,
+    /// Deleted rows. They are offered last: a deleted row takes no document changes any more.
+    graves: Vec<(RowKey, RowState)>,
 }
 
 impl Tx<'_> {
@@ -44,12 +48,36 @@ impl Tx<'_> {
         self.known.progress.cursor = 0;
         self.known.scopes.all_at(self.connection, Some(0))?;
         if refill == Refill::NewEpoch {
-            // What the lost server had answered comes back with its rows, or is offered with them.
-            self.connection
-                .prepare_cached("UPDATE fs_outbox SET answered = 0 WHERE answered > 0")?
-                .execute([])?;
+            self.land_answered()?;
         }
         Ok(())
+    }
+
+    /// What the lost server had answered becomes part of what is known of its rows, although they never came: it
+    /// comes back with them, or is offered with them.
+    fn land_answered(&mut self) -> Result<(), Failure> {
+        let numbers: BTreeSet<u64> = self
+            .connection
+            .prepare_cached("SELECT number FROM fs_outbox WHERE answered IS NOT NULL")?
+            .query_map([], |row| row.get(0).map(from_sql))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut rows = BTreeSet::new();
+        for number in &numbers {
+            rows.extend(self.transaction(*number)?.rows());
+        }
+        let mut landed = Landed::new(numbers);
+        for key in rows {
+            let Some(stored) = self.load(key)? else { continue };
+            let Some(pending) = &stored.head.pending else { continue };
+            let answered = pending.numbers.filtered(|number| landed.numbers.contains(&number));
+            let Some(state) = self.overlay(key, stored.base()?, &answered)? else { continue };
+            let scope = self.resolved_scope(key, Some(&state))?.or(stored.head.scope);
+            let Some(scope) = scope else { continue };
+            let bytes = state.encode();
+            let base = Base { scope, state, bytes };
+            self.set_base(key, Some(stored.head), Some(base), &mut landed)?;
+        }
+        self.land(&mut landed)
     }
 
     /// The refill brought a row. In a new epoch it is remembered as it was before.
@@ -88,6 +116,9 @@ impl Tx<'_> {
         self.settle_unseen(refill, &mut offers)?;
         if refill == Refill::NewEpoch {
             self.offer_stale_changes(&mut offers)?;
+        }
+        for (key, state) in std::mem::take(&mut offers.graves) {
+            self.offer(key, state, &mut offers)?;
         }
         self.post_offers(&mut offers)?;
         self.connection.prepare_cached("DELETE FROM fs_seen")?.execute([])?;
@@ -128,10 +159,14 @@ impl Tx<'_> {
         let mut merged = before.merge(visible);
         // Documents are offered change by change.
         merged.documents = visible.documents.clone();
-        if merged != *visible && self.known.scopes.may_write(scope) {
-            self.offer(key, merged, offers)?;
+        if merged == *visible || !self.known.scopes.may_write(scope) {
+            return Ok(());
         }
-        Ok(())
+        if merged.is_deleted() {
+            offers.graves.push((key, merged));
+            return Ok(());
+        }
+        self.offer(key, merged, offers)
     }
 
     /// Rows that did not come at all.
@@ -209,17 +244,21 @@ impl Tx<'_> {
 
     /// Changes that the restored server did not send: offered where this device may write, forgotten elsewhere.
     fn offer_stale_changes(&mut self, offers: &mut Offers) -> Result<(), Failure> {
-        // Changes follow the offers of their rows.
-        self.post_offers(offers)?;
         let documents: Vec<(u16, [u8; 16], u16)> = self
             .connection
             .prepare_cached(
-                "SELECT DISTINCT collection, id, column_id FROM fs_chunks WHERE stale = 1",
+                "SELECT DISTINCT collection, id, column_id FROM fs_chunks WHERE stale = 1 \
+                 ORDER BY collection, id, column_id",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<rusqlite::Result<_>>()?;
+        let mut row_before = None;
         for (collection, id, column) in documents {
             let key = (CollectionId(collection), RowId::from_bytes(id));
+            // Changes follow the offers of their rows, and a row that takes none does not keep the others from theirs.
+            if row_before.replace(key) != Some(key) {
+                self.post_offers(offers)?;
+            }
             let document = (key, ColumnId(column));
             let scope: Option<ScopeNumber> = self.head(key)?.and_then(|head| head.scope);
             if scope.is_some_and(|scope| self.known.scopes.may_write(scope)) {

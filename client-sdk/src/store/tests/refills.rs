@@ -169,6 +169,54 @@ fn a_deletion_that_the_server_lost_is_offered_again() {
 }
 
 #[test]
+fn what_was_answered_and_had_not_come_back_is_offered_again() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    local.sync_in_step(&mut server);
+    let backup = server.clone();
+    let lost = local.insert_item("lost");
+    local.write(|tx| tx.increment("items", lost, "stock", 3));
+    let outcomes = server.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    let mut restored = backup;
+    restored.epoch = 8;
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    assert_eq!((local.text("items", lost, "title"), local.stock(lost)), ("lost".to_owned(), 3));
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    assert_eq!((other.text("items", lost, "title"), other.stock(lost)), ("lost".to_owned(), 3));
+    local.check();
+}
+
+#[test]
+fn a_deleted_row_keeps_no_other_row_from_its_document_changes() {
+    let path = DocumentPath::from(["text"]);
+    let (local, mut server) = (Device::new(1), Server::new());
+    let notes = [0, 1].map(|_| local.write(|tx| tx.insert("notes", None, &[])));
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    for note in notes {
+        local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "word"));
+    }
+    local.write(|tx| tx.delete("notes", notes[0]));
+    local.sync_in_step(&mut server);
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.store.quarantine().unwrap(), []);
+    // What the deleted row held comes back with it.
+    local.write(|tx| tx.restore("notes", notes[0]));
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    for note in notes {
+        let text = other.store.document_text("notes", note, "body", &path).unwrap();
+        assert_eq!(text.as_deref(), Some("word"));
+    }
+    local.check();
+}
+
+#[test]
 fn where_the_device_may_only_read_the_restored_server_is_right() {
     let (writer, local, mut server) = (Device::new(1), Device::new(2), Server::new());
     let backup = server.clone();
