@@ -14,7 +14,7 @@ use farshore_sync_core::wire::ChunkEntry;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::Failure;
-use super::layout::{Layout, quoted};
+use super::layout::{CollectionLayout, Layout, quoted};
 use super::progress::to_sql;
 use super::rows::{Place, RowKey};
 use super::transaction::Tx;
@@ -261,6 +261,11 @@ impl Tx<'_> {
     /// A row came back to its table, where its documents show what an empty one shows.
     pub(super) fn refresh_documents(&mut self, key: RowKey, state: &RowState) {
         self.work.dirty.extend(state.documents.keys().map(|column| (key, *column)));
+    }
+
+    /// The same for a row of which it is not known which documents have changes.
+    pub(super) fn refresh_every_document(&mut self, key: RowKey, layout: &CollectionLayout) {
+        self.work.dirty.extend(layout.documents().map(|at| (key, layout.columns[at].id)));
     }
 
     /// The changes of a document are other ones now.

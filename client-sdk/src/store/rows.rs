@@ -183,8 +183,11 @@ impl<'a> Tx<'a> {
         match (place, typed, visible) {
             (Some(Place::Typed), Some(layout), Some(state)) => {
                 self.save_typed(layout, key.1, scope, sum, pending, state)?;
-                if was_in != Some(Place::Typed) {
-                    self.refresh_documents(key, state);
+                match was_in {
+                    Some(Place::Typed) => {}
+                    // Changes may have come while the row was in its grave, and its state there does not count them.
+                    Some(_) => self.refresh_every_document(key, layout),
+                    None => self.refresh_documents(key, state),
                 }
             }
             (Some(place), ..) => {

@@ -2,6 +2,8 @@
 
 use farshore_sync_core::document::{ChangeHash, DocumentEdit, DocumentPath, NewValue, Scalar};
 use farshore_sync_core::ids::RowId;
+use farshore_sync_core::mutation::{Op, Transaction};
+use farshore_sync_core::wire::ChunkEntry;
 
 use super::super::{ColumnValue, QueryError, SqlValue};
 use super::harness::{Device, NOW, row};
@@ -171,6 +173,29 @@ fn a_deleted_row_keeps_its_document_for_a_restore() {
     assert_eq!(text(&other, id), "kept");
     local.check();
     other.check();
+}
+
+/// A commit that edits and deletes a row goes out with the edits.
+#[test]
+fn changes_that_came_with_a_deletion_show_once_the_row_is_restored() {
+    let (author, local, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let id = note(&author);
+    author.sync_in_step(&mut server);
+    local.sync_in_step(&mut server);
+    type_text(&author, id, 0, "word");
+    let edit = Transaction::decode(&author.outbox()[0].1).unwrap();
+    let Op::Document { column, change } = edit.mutations[0].op.clone() else { panic!("{edit:?}") };
+    author.write(|tx| tx.delete("notes", id));
+    author.sync_in_step(&mut server);
+    let mut pages = server.pages(&local.standing());
+    let collection = edit.mutations[0].collection;
+    pages[0].chunks = vec![ChunkEntry { collection, row: id, column, change: change.into() }];
+    assert!(local.pages(pages).unwrap().in_step);
+    local.write(|tx| tx.restore("notes", id));
+    let json = "{\"list\":[],\"text\":\"word\"}";
+    assert_eq!(local.sql("SELECT body FROM notes"), [[SqlValue::Text(json.into())]]);
+    local.sync_in_step(&mut server);
+    assert_eq!(local.sql("SELECT body FROM notes"), [[SqlValue::Text(json.into())]]);
 }
 
 #[test]
