@@ -99,10 +99,9 @@ impl Tx<'_> {
 
     /// A new epoch: every confirmed change has to be seen again before it counts as the server's.
     pub(super) fn age_changes(&mut self) -> Result<(), Failure> {
-        let mut statement = self.connection.prepare_cached(
-            "UPDATE fs_chunks SET number = NULL, stale = 1 \
-             WHERE number IS NULL OR number IN (SELECT number FROM fs_outbox WHERE answered = 0)",
-        )?;
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE fs_chunks SET stale = 1 WHERE number IS NULL")?;
         statement.execute([])?;
         Ok(())
     }
@@ -230,14 +229,23 @@ impl Tx<'_> {
         if !on_server {
             return Ok(());
         }
-        let (scope, before) = (stored.head.scope, stored.visible);
+        // What still waits on the row is not offered with it: the server does without it, or has refused it for the
+        // lack of the row.
+        let (before, held_in) = (stored.base()?, stored.head.scope);
         self.set_base(key, Some(stored.head), None, &mut Landed::default())?;
-        let lost = before.filter(|state| refill == Refill::NewEpoch && !state.is_deleted());
-        if let Some(mut state) = lost
-            && scope.is_some_and(|scope| self.known.scopes.may_write(scope))
-        {
+        let Some(mut state) = before.filter(|_| refill == Refill::NewEpoch) else { return Ok(()) };
+        let scope = match self.layout.collection(key.0) {
+            Some(_) => self.resolved_scope(key, Some(&state))?,
+            None => held_in,
+        };
+        if scope.is_some_and(|scope| self.known.scopes.may_write(scope)) {
             state.documents.clear();
-            self.offer(key, state, offers)?;
+            if state.is_deleted() {
+                // Somebody who never heard of the deletion may still have the row, and offer it.
+                offers.graves.push((key, state));
+            } else {
+                self.offer(key, state, offers)?;
+            }
         }
         Ok(())
     }

@@ -189,6 +189,47 @@ fn what_was_answered_and_had_not_come_back_is_offered_again() {
 }
 
 #[test]
+fn a_deletion_is_offered_although_the_restored_server_never_knew_the_row() {
+    let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let id = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    away.sync_in_step(&mut server);
+    local.write(|tx| tx.delete("items", id));
+    local.sync_in_step(&mut server);
+    // Whoever has not heard of the deletion offers the row as it was.
+    for device in [&local, &away, &local] {
+        refill(device, &mut restored, Refill::NewEpoch);
+        device.sync_in_step(&mut restored);
+    }
+    assert!(restored.rows[&(ITEMS, id)].state.is_deleted());
+    assert!(!away.exists("items", id) && !local.exists("items", id));
+}
+
+#[test]
+fn what_was_refused_for_the_lack_of_its_row_is_not_offered_with_it() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let id = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    restored.refill = Refill::NewEpoch;
+    local.greet(&restored);
+    restored.refill = Refill::No;
+    let pages = restored.pages(&local.standing());
+    // Written after the greeting: its answer comes after the page.
+    local.write(|tx| tx.increment("items", id, "stock", 5));
+    let outcomes = restored.push(local.id, &local.outbox());
+    local.pages(pages);
+    local.outcomes(outcomes);
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.store.quarantine().unwrap().len(), 1);
+    assert_eq!((local.text("items", id, "title"), local.stock(id)), ("x".to_owned(), 0));
+    local.check();
+}
+
+#[test]
 fn a_deleted_row_keeps_no_other_row_from_its_document_changes() {
     let path = DocumentPath::from(["text"]);
     let (local, mut server) = (Device::new(1), Server::new());
