@@ -24,10 +24,11 @@ Commands:
   demo    Build in release and run the quickstart; ARGUMENTS go to it
   test    Formatting, fences, lints and every test: what CI runs
   bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --json PATH)
+  sim     Build in release and run the simulator; ARGUMENTS go to it (such as --seeds 1000 --minutes 10)
   fences  Check who uses what, licences, layers and links, without network (part of test)
   help    Print this
 
-`cargo xtask demo -- --help` prints the options of the quickstart, and so for bench.
+`cargo xtask demo -- --help` prints the options of the quickstart, and so for bench and sim.
 Needs a Rust toolchain, a C compiler, make and perl, and Postgres for test; what is missing is named.
 ";
 
@@ -53,6 +54,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     match command.as_str() {
         "demo" => release::demo(passed_on),
         "bench" => release::bench(passed_on),
+        "sim" => release::sim(passed_on),
         "test" => no_arguments(rest).and_then(|()| suite::run()),
         "fences" => no_arguments(rest).and_then(|()| fences::run()),
         "help" | "--help" | "-h" => help(),

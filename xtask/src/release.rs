@@ -1,4 +1,4 @@
-//! `demo` and `bench`: build in release, then run one program beside the ones that it starts.
+//! `demo`, `bench` and `sim`: build in release, then run one program beside the ones that it starts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,23 +12,34 @@ const STARTED: [&str; 2] = ["farshore-server", "farshore-replica"];
 
 /// Builds and runs the quickstart.
 pub fn demo(arguments: &[String]) -> Result<(), Failure> {
-    build_and_run("farshore-examples", "quickstart", arguments)
+    build_and_run(&STARTED, "farshore-examples", "quickstart", arguments)
 }
 
 /// Builds and runs the benchmarks.
 pub fn bench(arguments: &[String]) -> Result<(), Failure> {
-    build_and_run("farshore-benches", "farshore-benches", arguments)
+    build_and_run(&STARTED, "farshore-benches", "farshore-benches", arguments)
+}
+
+/// Builds and runs the simulator. It is built alone: it wants a clock of the runtime that can be paused, which has no
+/// place in programs that ship.
+pub fn sim(arguments: &[String]) -> Result<(), Failure> {
+    build_and_run(&[], "farshore-sim", "farshore-sim", arguments)
 }
 
 /// All packages are built at once, so that they share their dependencies, and the program is started
 /// directly: `cargo run` would build for its package alone, with other features, a second time.
 /// It runs in the caller's folder, so that relative paths among its arguments mean what they say.
-fn build_and_run(package: &str, program: &str, arguments: &[String]) -> Result<(), Failure> {
+fn build_and_run(
+    started: &[&str],
+    package: &str,
+    program: &str,
+    arguments: &[String],
+) -> Result<(), Failure> {
     preflight::check(&[preflight::BUILD])?;
     eprintln!("xtask: building in release; the first time includes SQLCipher and takes minutes");
     let mut build =
         process::cargo(["build", "--release", "--message-format=json-render-diagnostics"]);
-    for package in STARTED.iter().chain(&[package]) {
+    for package in started.iter().chain(&[package]) {
         build.args(["--package", package]);
     }
     let programs = programs(&process::output(build)?)?;

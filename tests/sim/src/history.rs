@@ -1,0 +1,119 @@
+//! What apps did in a run, as they saw it: what each transaction wrote, over what, and what became of it.
+
+use std::collections::BTreeMap;
+
+use farshore_client::store::ColumnValue;
+use farshore_sync_core::ids::{RowId, Scope};
+use farshore_sync_core::value::Value;
+
+/// A row: the name of its collection and its id.
+pub type RowKey = (String, RowId);
+/// A column of a row.
+pub type Cell = (RowKey, String);
+/// What a device shows: its live rows.
+pub type View = BTreeMap<RowKey, BTreeMap<String, ColumnValue>>;
+
+/// One thing that a transaction did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// Made a row.
+    Insert {
+        /// Which.
+        row: RowKey,
+        /// In which scope.
+        scope: Scope,
+    },
+    /// Deleted a row.
+    Delete {
+        /// Which.
+        row: RowKey,
+    },
+    /// Brought a deleted row back.
+    Restore {
+        /// Which.
+        row: RowKey,
+    },
+    /// Wrote a scalar.
+    Write {
+        /// Where.
+        cell: Cell,
+        /// What.
+        value: Value,
+        /// What was there, as far as this device saw.
+        over: Option<Value>,
+    },
+    /// Added to a counter.
+    Add {
+        /// Where.
+        cell: Cell,
+        /// How much.
+        delta: i64,
+    },
+    /// Added an element to a set; it is added once in a run.
+    SetAdd {
+        /// Where.
+        cell: Cell,
+        /// What.
+        element: Value,
+    },
+    /// Removed an element that it saw.
+    SetRemove {
+        /// Where.
+        cell: Cell,
+        /// What.
+        element: Value,
+    },
+    /// Typed a word that nobody else types.
+    Type {
+        /// Where.
+        cell: Cell,
+        /// What.
+        word: String,
+    },
+}
+
+/// One transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transaction {
+    /// The device that made it.
+    pub device: usize,
+    /// Its number on that device.
+    pub number: u64,
+    /// What it did, in order.
+    pub deeds: Vec<Deed>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Fate {
+    /// The device says that the server has it.
+    #[default]
+    Accepted,
+    /// The device says that it was refused.
+    Refused,
+    /// The device gave it up without knowing whether the server had it already.
+    Doubtful,
+}
+
+/// What the apps of one tenant did.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Every transaction that a store took, in the order in which they were made.
+    pub transactions: Vec<Transaction>,
+}
+
+impl History {
+    /// The transactions that may have had an effect, and whether they certainly had.
+    pub fn effective(&self) -> impl Iterator<Item = (&Deed, Fate)> {
+        let counted = self.transactions.iter().filter(|made| made.fate != Fate::Refused);
+        counted.flat_map(|made| made.deeds.iter().map(|deed| (deed, made.fate)))
+    }
+
+    /// What was certainly without effect.
+    pub fn refused(&self) -> impl Iterator<Item = &Deed> {
+        let refused = self.transactions.iter().filter(|made| made.fate == Fate::Refused);
+        refused.flat_map(|made| &made.deeds)
+    }
+}

@@ -1,0 +1,693 @@
+//! The network of a run: messages between devices and the server, late, held up, lost or cut.
+//!
+//! Within one direction of one connection messages keep their order, as TCP keeps it; between directions and
+//! connections they do not. A connection that lost a message breaks before it delivers a later one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use axum::extract::ws;
+use bytes::Bytes;
+use farshore_api::envelope;
+use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::row::RowState;
+use farshore_sync_core::wire::{ClientFrame, Frame as _, RowPayload, ServerFrame};
+use futures_util::{Sink, Stream};
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite;
+
+use crate::chance::Chance;
+use crate::time::Timeline;
+
+/// Bytes that one direction of a connection takes before the writer has to wait.
+const WINDOW_BYTES: usize = 256 << 10;
+/// How a client frame begins that carries a token: tokens are signed with fresh randomness and kept out of the trace.
+const TOKEN_FRAME: [u8; 2] = [0x82, 0x05];
+
+/// Where messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// From a device to the server.
+    Up,
+    /// From the server to a device.
+    Down,
+}
+
+/// What becomes of messages in one direction of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flow {
+    /// They arrive.
+    #[default]
+    Open,
+    /// They wait, and arrive once the way is open again.
+    Held,
+    /// They vanish, and nobody is told.
+    Lost,
+}
+
+/// What becomes of attempts to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialling {
+    /// They reach the server.
+    #[default]
+    Works,
+    /// They fail at once.
+    Refused,
+    /// Nothing ever comes back.
+    Silent,
+}
+
+/// A message of one tenant that held bytes of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leak {
+    /// The device that it was sent to.
+    pub device: usize,
+    /// The tenant whose bytes it held.
+    pub of_tenant: usize,
+}
+
+/// The network. Clones are the same one.
+#[derive(Clone)]
+pub struct Network(Arc<Mutex<State>>);
+
+struct State {
+    timeline: Timeline,
+    seed: u64,
+    latency_ms: (u64, u64),
+    devices: BTreeMap<usize, Weather>,
+    links: Vec<Link>,
+    dialled: BTreeMap<usize, u64>,
+    trace: BTreeMap<(usize, u64), blake3::Hasher>,
+    /// The secret word of each tenant, and the tenant of each device.
+    canaries: Vec<Vec<u8>>,
+    tenants: BTreeMap<usize, usize>,
+    leaks: Vec<Leak>,
+    messages: u64,
+    scanned_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Weather {
+    up: Flow,
+    down: Flow,
+    dialling: Dialling,
+}
+
+struct Link {
+    device: usize,
+    up: Weak<Pipe>,
+    down: Weak<Pipe>,
+}
+
+/// One direction of one connection.
+struct Pipe {
+    network: Weak<Mutex<State>>,
+    device: usize,
+    number: u64,
+    direction: Direction,
+    state: Mutex<PipeState>,
+}
+
+struct PipeState {
+    queue: VecDeque<(Instant, Item)>,
+    last_at: Instant,
+    bytes: usize,
+    flow: Flow,
+    lost_something: bool,
+    truncate_next: bool,
+    broken: bool,
+    reader_gone: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    chance: Chance,
+}
+
+#[derive(Debug)]
+enum Item {
+    Message(Bytes),
+    /// The message came in part, and nothing after it.
+    Cut(Bytes),
+    Close,
+}
+
+/// One end of a connection.
+struct End {
+    incoming: Arc<Pipe>,
+    outgoing: Arc<Pipe>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// The connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection broke")]
+pub struct Broken;
+
+/// The device's end of a connection.
+pub struct ClientEnd(End);
+
+/// The server's end of a connection.
+pub struct ServerEnd(End);
+
+impl Network {
+    /// A network on which everything works, with latencies between two numbers of milliseconds.
+    #[must_use]
+    pub fn new(timeline: Timeline, seed: u64, latency_ms: (u64, u64)) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            timeline,
+            seed,
+            latency_ms,
+            devices: BTreeMap::new(),
+            links: Vec::new(),
+            dialled: BTreeMap::new(),
+            trace: BTreeMap::new(),
+            canaries: Vec::new(),
+            tenants: BTreeMap::new(),
+            leaks: Vec::new(),
+            messages: 0,
+            scanned_bytes: 0,
+        })))
+    }
+
+    /// The word that only one tenant's data holds. Tenants are numbered in the order of these calls.
+    pub fn watch_for(&self, canary: &str) {
+        self.lock().canaries.push(canary.as_bytes().to_vec());
+    }
+
+    /// Says to which tenant a device belongs.
+    pub fn belongs(&self, device: usize, tenant: usize) {
+        self.lock().tenants.insert(device, tenant);
+    }
+
+    /// Whether attempts of a device to connect work now.
+    #[must_use]
+    pub fn dialling(&self, device: usize) -> Dialling {
+        self.lock().devices.get(&device).copied().unwrap_or_default().dialling
+    }
+
+    /// Says what becomes of attempts of a device to connect.
+    pub fn set_dialling(&self, device: usize, dialling: Dialling) {
+        self.lock().devices.entry(device).or_default().dialling = dialling;
+    }
+
+    /// Makes the two ends of a connection of a device.
+    #[must_use]
+    pub fn connect(&self, device: usize) -> (ClientEnd, ServerEnd) {
+        let mut state = self.lock();
+        let weather = state.devices.get(&device).copied().unwrap_or_default();
+        let number = state.dialled.entry(device).or_default();
+        *number += 1;
+        let number = *number;
+        let pipe = |direction, flow| {
+            let part = (device as u64) << 32 | number << 1 | u64::from(direction == Direction::Up);
+            Arc::new(Pipe {
+                network: Arc::downgrade(&self.0),
+                device,
+                number,
+                direction,
+                state: Mutex::new(PipeState::new(flow, Chance::apart(state.seed, part))),
+            })
+        };
+        let (up, down) = (pipe(Direction::Up, weather.up), pipe(Direction::Down, weather.down));
+        state.links.retain(|link| link.up.strong_count() + link.down.strong_count() > 0);
+        state.links.push(Link { device, up: Arc::downgrade(&up), down: Arc::downgrade(&down) });
+        let client = End { incoming: Arc::clone(&down), outgoing: Arc::clone(&up), sleep: None };
+        let server = End { incoming: up, outgoing: down, sleep: None };
+        (ClientEnd(client), ServerEnd(server))
+    }
+
+    /// How long one way takes this time.
+    #[must_use]
+    pub fn latency(&self, chance: &mut Chance) -> Duration {
+        let (least, most) = self.lock().latency_ms;
+        Duration::from_millis(chance.between(least, most))
+    }
+
+    /// Breaks every connection of a device. What was under way is gone.
+    pub fn cut(&self, device: usize) {
+        self.each_pipe(device, |_, pipe| pipe.break_off());
+    }
+
+    /// Says what becomes of messages of a device from now on.
+    pub fn set_flow(&self, device: usize, direction: Direction, flow: Flow) {
+        {
+            let mut state = self.lock();
+            let weather = state.devices.entry(device).or_default();
+            match direction {
+                Direction::Up => weather.up = flow,
+                Direction::Down => weather.down = flow,
+            }
+        }
+        self.each_pipe(device, |at, pipe| {
+            if at == direction {
+                pipe.set_flow(flow);
+            }
+        });
+    }
+
+    /// Lets the server hear no more of the connections that a device has now, not even that they end.
+    pub fn vanish(&self, device: usize) {
+        self.each_pipe(device, |_, pipe| pipe.set_flow(Flow::Lost));
+    }
+
+    /// The next message in a direction arrives in part, and its connection breaks.
+    pub fn truncate_next(&self, device: usize, direction: Direction) {
+        self.each_pipe(device, |at, pipe| {
+            if at == direction {
+                pipe.lock().truncate_next = true;
+            }
+        });
+    }
+
+    /// Makes everything work again for a device.
+    pub fn heal(&self, device: usize) {
+        self.set_dialling(device, Dialling::Works);
+        self.set_flow(device, Direction::Up, Flow::Open);
+        self.set_flow(device, Direction::Down, Flow::Open);
+    }
+
+    /// Messages that held bytes of another tenant.
+    #[must_use]
+    pub fn leaks(&self) -> Vec<Leak> {
+        self.lock().leaks.clone()
+    }
+
+    /// How many messages were sent, and how many bytes of them were searched for words of other tenants.
+    #[must_use]
+    pub fn sent(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.messages, state.scanned_bytes)
+    }
+
+    /// A hash over every message of every connection, with its time.
+    #[must_use]
+    pub fn trace(&self) -> [u8; 32] {
+        let mut all = blake3::Hasher::new();
+        for (link, hasher) in &self.lock().trace {
+            all.update(&(link.0 as u64).to_le_bytes());
+            all.update(&link.1.to_le_bytes());
+            all.update(hasher.finalize().as_bytes());
+        }
+        *all.finalize().as_bytes()
+    }
+
+    fn each_pipe(&self, device: usize, mut act: impl FnMut(Direction, &Pipe)) {
+        let state = self.lock();
+        let links = state.links.iter().filter(|link| link.device == device);
+        let pipes: Vec<_> = links
+            .flat_map(|link| {
+                [(Direction::Up, link.up.upgrade()), (Direction::Down, link.down.upgrade())]
+            })
+            .collect();
+        drop(state);
+        for (direction, pipe) in pipes {
+            if let Some(pipe) = pipe {
+                act(direction, &pipe);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn record(&mut self, pipe: &Pipe, message: &[u8]) {
+        self.messages += 1;
+        let opened = envelope::open(message);
+        let frame = opened.as_deref().unwrap_or_default();
+        if NARRATE.load(Ordering::Relaxed) {
+            narrate(self.timeline.elapsed_ms(), pipe, frame);
+        }
+        let hasher = self.trace.entry((pipe.device, pipe.number)).or_default();
+        hasher.update(&self.timeline.elapsed_ms().to_le_bytes());
+        hasher.update(&[pipe.direction as u8]);
+        if pipe.direction == Direction::Up && frame.starts_with(&TOKEN_FRAME) {
+            hasher.update(b"token");
+        } else {
+            hasher.update(frame);
+        }
+        if pipe.direction == Direction::Down {
+            self.scanned_bytes += frame.len() as u64;
+            let own = self.tenants.get(&pipe.device).copied();
+            let foreign = (0..self.canaries.len()).filter(|tenant| Some(*tenant) != own);
+            for tenant in foreign {
+                if holds(frame, &self.canaries[tenant]) {
+                    self.leaks.push(Leak { device: pipe.device, of_tenant: tenant });
+                }
+            }
+        }
+    }
+}
+
+/// Prints every frame of the runs of this process as it is sent.
+static NARRATE: AtomicBool = AtomicBool::new(false);
+
+/// Wants every frame printed from now on.
+pub fn narrate_frames() {
+    NARRATE.store(true, Ordering::Relaxed);
+}
+
+#[expect(clippy::print_stderr, reason = "whoever asks for every frame wants to read them")]
+fn narrate(now_ms: u64, pipe: &Pipe, frame: &[u8]) {
+    let (device, number) = (pipe.device, pipe.number);
+    match pipe.direction {
+        Direction::Up => match ClientFrame::from_bytes(frame) {
+            Ok(ClientFrame::Push(push)) => {
+                let read = push.transactions.iter().map(|bytes| Transaction::decode(bytes));
+                let read: Vec<_> = read.collect();
+                eprintln!("{now_ms:>8} {device}.{number} > push {} {read:?}", push.settled);
+            }
+            frame => eprintln!("{now_ms:>8} {device}.{number} > {frame:?}"),
+        },
+        Direction::Down => match ServerFrame::from_bytes(frame) {
+            Ok(ServerFrame::Page(page)) => {
+                eprintln!(
+                    "{now_ms:>8} {device}.{number} < page {:?} {:?}",
+                    page.positions, page.checkpoint
+                );
+                for row in &page.rows {
+                    let (scope, collection, id) = (row.scope, row.collection.0, row.row);
+                    match &row.payload {
+                        RowPayload::State(bytes) => {
+                            eprintln!(
+                                "{:>20} {scope}/{collection}/{id} {:?}",
+                                "row",
+                                RowState::decode(bytes)
+                            );
+                        }
+                        other => eprintln!("{:>20} {scope}/{collection}/{id} {other:?}", "row"),
+                    }
+                }
+                for chunk in &page.chunks {
+                    let (collection, id, bytes) =
+                        (chunk.collection.0, chunk.row, chunk.change.len());
+                    eprintln!(
+                        "{:>20} {collection}/{id}.{} {bytes} bytes",
+                        "change", chunk.column.0
+                    );
+                }
+            }
+            frame => eprintln!("{now_ms:>8} {device}.{number} < {frame:?}"),
+        },
+    }
+}
+
+/// Whether a word stands in some bytes.
+fn holds(bytes: &[u8], word: &[u8]) -> bool {
+    let Some(first) = word.first() else { return false };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        rest = &rest[at..];
+        if rest.starts_with(word) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
+}
+
+impl PipeState {
+    fn new(flow: Flow, chance: Chance) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            last_at: Instant::now(),
+            bytes: 0,
+            flow,
+            lost_something: false,
+            truncate_next: false,
+            broken: false,
+            reader_gone: false,
+            reader: None,
+            writer: None,
+            chance,
+        }
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+}
+
+impl Pipe {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn break_off(&self) {
+        let mut state = self.lock();
+        state.broken = true;
+        state.queue.clear();
+        state.wake_reader();
+        state.wake_writer();
+    }
+
+    fn set_flow(&self, flow: Flow) {
+        let mut state = self.lock();
+        state.flow = flow;
+        let must_break = flow != Flow::Lost && state.lost_something;
+        state.wake_reader();
+        drop(state);
+        if must_break {
+            self.break_off();
+        }
+    }
+
+    fn latency(&self, state: &mut PipeState) -> Duration {
+        let (least, most) = self.network.upgrade().map_or((0, 0), |network| {
+            network.lock().unwrap_or_else(PoisonError::into_inner).latency_ms
+        });
+        Duration::from_millis(state.chance.between(least, most))
+    }
+
+    fn put(&self, item: Item) {
+        let mut state = self.lock();
+        if state.broken || state.reader_gone {
+            return;
+        }
+        if state.flow == Flow::Lost {
+            state.lost_something = true;
+            return;
+        }
+        let at = (Instant::now() + self.latency(&mut state)).max(state.last_at);
+        state.last_at = at;
+        let item = match item {
+            Item::Message(bytes) if state.truncate_next && !bytes.is_empty() => {
+                state.truncate_next = false;
+                let kept = state.chance.below(bytes.len() as u64) as usize;
+                Item::Cut(bytes.slice(..kept))
+            }
+            item => item,
+        };
+        if let Item::Message(bytes) | Item::Cut(bytes) = &item {
+            state.bytes += bytes.len();
+        }
+        state.queue.push_back((at, item));
+        state.wake_reader();
+    }
+
+    fn send(&self, message: Bytes) -> Result<(), Broken> {
+        {
+            let state = self.lock();
+            if state.broken || state.reader_gone {
+                return Err(Broken);
+            }
+        }
+        if let Some(network) = self.network.upgrade() {
+            network.lock().unwrap_or_else(PoisonError::into_inner).record(self, &message);
+        }
+        self.put(Item::Message(message));
+        Ok(())
+    }
+
+    fn poll_room(&self, context: &Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut state = self.lock();
+        if state.broken || state.reader_gone {
+            return Poll::Ready(Err(Broken));
+        }
+        if state.bytes < WINDOW_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        state.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl End {
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, Broken>>> {
+        loop {
+            let deadline = {
+                let mut state = self.incoming.lock();
+                if state.broken {
+                    return Poll::Ready(Some(Err(Broken)));
+                }
+                state.reader = Some(context.waker().clone());
+                match state.queue.front() {
+                    Some((at, _)) if state.flow != Flow::Held => {
+                        if *at <= Instant::now() {
+                            let (_, item) = state.queue.pop_front().expect("it was just looked at");
+                            if let Item::Message(bytes) | Item::Cut(bytes) = &item {
+                                state.bytes -= bytes.len();
+                            }
+                            state.wake_writer();
+                            return Poll::Ready(Some(Ok(item)));
+                        }
+                        *at
+                    }
+                    _ => return Poll::Pending,
+                }
+            };
+            let sleep = self.sleep.insert(Box::pin(tokio::time::sleep_until(deadline)));
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// A message that came in part ends its connection.
+    fn cut_here(&self) {
+        self.incoming.break_off();
+        self.outgoing.break_off();
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.outgoing.put(Item::Close);
+        let mut incoming = self.incoming.lock();
+        incoming.reader_gone = true;
+        incoming.wake_writer();
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+fn client_error(broken: Broken) -> tungstenite::Error {
+    tungstenite::Error::Io(std::io::Error::new(std::io::ErrorKind::ConnectionReset, broken))
+}
+
+impl Stream for ClientEnd {
+    type Item = Result<tungstenite::Message, tungstenite::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|item| {
+            Some(match item? {
+                Ok(Item::Message(bytes)) => Ok(tungstenite::Message::Binary(bytes)),
+                Ok(Item::Cut(bytes)) => {
+                    self.0.cut_here();
+                    Ok(tungstenite::Message::Binary(bytes))
+                }
+                Ok(Item::Close) => Ok(tungstenite::Message::Close(None)),
+                Err(broken) => Err(client_error(broken)),
+            })
+        })
+    }
+}
+
+impl Sink<tungstenite::Message> for ClientEnd {
+    type Error = tungstenite::Error;
+
+    fn poll_ready(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.poll_room(context).map_err(client_error)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: tungstenite::Message) -> Result<(), Self::Error> {
+        match message {
+            tungstenite::Message::Binary(bytes) => {
+                self.0.outgoing.send(bytes).map_err(client_error)
+            }
+            tungstenite::Message::Close(_) => {
+                self.0.outgoing.put(Item::Close);
+                Ok(())
+            }
+            tungstenite::Message::Text(_)
+            | tungstenite::Message::Ping(_)
+            | tungstenite::Message::Pong(_)
+            | tungstenite::Message::Frame(_) => Ok(()),
+        }
+    }
+
+    fn poll_flush(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.poll_room(context).map_err(client_error)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.put(Item::Close);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for ServerEnd {
+    type Item = Result<ws::Message, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|item| {
+            Some(match item? {
+                Ok(Item::Message(bytes)) => Ok(ws::Message::Binary(bytes)),
+                Ok(Item::Cut(bytes)) => {
+                    self.0.cut_here();
+                    Ok(ws::Message::Binary(bytes))
+                }
+                Ok(Item::Close) => Ok(ws::Message::Close(None)),
+                Err(broken) => Err(axum::Error::new(broken)),
+            })
+        })
+    }
+}
+
+impl Sink<ws::Message> for ServerEnd {
+    type Error = axum::Error;
+
+    fn poll_ready(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.poll_room(context).map_err(axum::Error::new)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: ws::Message) -> Result<(), Self::Error> {
+        match message {
+            ws::Message::Binary(bytes) => self.0.outgoing.send(bytes).map_err(axum::Error::new),
+            ws::Message::Close(_) => {
+                self.0.outgoing.put(Item::Close);
+                Ok(())
+            }
+            ws::Message::Text(_) | ws::Message::Ping(_) | ws::Message::Pong(_) => Ok(()),
+        }
+    }
+
+    fn poll_flush(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.poll_room(context).map_err(axum::Error::new)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.outgoing.put(Item::Close);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,106 @@
+//! What one device must show at every moment: whole transactions, and never less than before.
+
+use std::collections::BTreeMap;
+
+use farshore_client::store::{QueryError, SqlValue};
+use farshore_client::{Client, Status};
+use farshore_sync_core::schema::ColumnType;
+
+use super::{Role, Shape, Violation};
+
+/// Counters by the place of their collection and column in the shape, and the bytes of their row's id.
+pub type Counters = BTreeMap<(usize, usize, Vec<u8>), i64>;
+
+/// What a device showed so far.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    seen: Counters,
+    quarantined: u64,
+    cursor: u64,
+    retired: bool,
+}
+
+impl Watch {
+    /// From now on the server may have less than was seen: it was restored from a backup, and what it lacks comes back
+    /// when some device offers it.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// What was seen may be gone for a good reason: rights were taken away, a transaction was given up.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Rows of one transaction are visible together. Only a first fill, which the status tells, may show a part.
+    ///
+    /// # Errors
+    /// Where the SDK does not read.
+    pub fn whole(
+        shape: &Shape,
+        client: &Client,
+        status: &Status,
+    ) -> Result<Vec<Violation>, QueryError> {
+        if !status.filled {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for collection in shape.collections.iter().filter(|known| known.role == Role::Batches) {
+            let sql = format!(
+                "SELECT batch, count(id), max(size) FROM {} GROUP BY batch HAVING count(id) <> max(size)",
+                collection.name
+            );
+            for row in client.query(&sql, &[])?.rows {
+                if let [SqlValue::Int(batch), SqlValue::Int(there), SqlValue::Int(size)] = row[..] {
+                    let what = format!("{there} of the {size} rows of transaction {batch}");
+                    found.push(Violation::Torn(what));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every counter that a device shows.
+    ///
+    /// # Errors
+    /// Where the SDK does not read.
+    pub fn counters(shape: &Shape, version: u32, client: &Client) -> Result<Counters, QueryError> {
+        let mut shown = Counters::new();
+        for (at, collection) in shape.collections_of(version).iter().enumerate() {
+            let counters = collection.columns.iter().enumerate();
+            for (column, counter) in counters.filter(|(_, of)| of.kind == ColumnType::Counter) {
+                let sql = format!("SELECT id, {} FROM {}", counter.name, collection.name);
+                for row in client.query(&sql, &[])?.rows {
+                    if let [SqlValue::Bytes(id), SqlValue::Int(value)] = &row[..] {
+                        shown.insert((at, column, id.clone()), *value);
+                    }
+                }
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Counters only ever go up, so that a smaller one was taken back.
+    #[must_use]
+    pub fn monotonic(&mut self, shown: Counters, status: &Status) -> Vec<Violation> {
+        // A first fill shows pages as they come, under what this device wrote itself.
+        if !status.filled || self.retired {
+            self.forget();
+            return Vec::new();
+        }
+        if status.quarantined != self.quarantined || status.cursor < self.cursor {
+            self.forget();
+        }
+        (self.quarantined, self.cursor) = (status.quarantined, status.cursor);
+        let less = shown.iter().filter_map(|(cell, shown)| {
+            let before = self.seen.get(cell).filter(|before| shown < before)?;
+            let (collection, column, id) = cell;
+            Some(Violation::WentBack(format!(
+                "counter {column} of collection {collection}, row {id:02x?}, was {before} and is {shown}"
+            )))
+        });
+        let found = less.collect();
+        self.seen = shown;
+        found
+    }
+}
