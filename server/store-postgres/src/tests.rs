@@ -14,6 +14,7 @@ use crate::{PostgresCatalog, PostgresConfig};
 
 mod crashes;
 mod nodes;
+mod plans;
 mod pooler;
 mod starts;
 mod walls;

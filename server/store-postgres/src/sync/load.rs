@@ -1,6 +1,6 @@
 //! Loading what a commit needs, in one statement.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use farshore_store::plan::{DeviceMark, Loaded, Needs, StoredOutcome, StoredRow};
 use farshore_store::sync::{DeviceProgress, RowKey};
@@ -10,6 +10,7 @@ use farshore_store::sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, Sc
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use super::sums::{self, LoadedParts, PartKey};
 use crate::database::Transaction;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -24,6 +25,7 @@ const MARK: i32 = 1;
 const OUTCOME: i32 = 2;
 const CHANGE: i32 = 3;
 const SCHEMA: i32 = 4;
+const SUMS: i32 = 5;
 
 const ROWS: &str = "SELECT 0, r.collection::bigint, r.document, NULL::bigint, r.id, r.state, r.scope \
     FROM unnest($1::integer[], $2::bytea[]) AS n(collection, id) \
@@ -51,12 +53,14 @@ pub(super) struct Load {
     pub documents: Documents,
     /// The version of the newest schema.
     pub schema_version: Option<u64>,
+    pub sums: LoadedParts,
 }
 
 pub(super) async fn load(
     names: &Names,
     transaction: &mut Transaction,
     needs: &Needs,
+    candidates: BTreeSet<PartKey>,
 ) -> Result<Load, Failure> {
     let mut parts = Parts::new(" UNION ALL ");
     let collections: Vec<i32> =
@@ -79,7 +83,16 @@ pub(super) async fn load(
         part.bind(collections).bind(ids).bind(columns).bind(hashes);
     }
     parts.part(&names.qualify(NEWEST_SCHEMA));
+    if !candidates.is_empty() {
+        let (scopes, collections, numbers) = sums::part_keys(candidates.iter());
+        let select = format!(
+            "SELECT {SUMS}, s.collection::bigint, s.part::bigint, NULL, NULL, s.sums, s.scope {}",
+            sums::SELECT_PARTS
+        );
+        parts.part(&names.qualify(&select)).bind(scopes).bind(collections).bind(numbers);
+    }
     let mut load = Load::default();
+    load.sums.candidates = candidates;
     for row in transaction.rows(parts.into_query()).await? {
         take(&mut load, &row)?;
     }
@@ -115,6 +128,12 @@ fn take(load: &mut Load, row: &PgRow) -> Result<(), Failure> {
             let key = (collection(row.try_get(1)?)?, RowId::from_bytes(row.try_get(4)?));
             let change = (key, column(row.try_get(2)?)?, ChangeHash(row.try_get(5)?));
             load.loaded.changes.insert(change);
+        }
+        SUMS => {
+            let (name, collection) = (row.try_get(6)?, row.try_get(1)?);
+            let (key, part) =
+                sums::stored_part(name, collection, row.try_get(2)?, row.try_get(5)?)?;
+            load.sums.stored.insert(key, part);
         }
         SCHEMA => {
             let version: Option<i64> = row.try_get(1)?;

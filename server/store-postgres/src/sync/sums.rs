@@ -1,10 +1,12 @@
 //! The sums by which a device and the server compare what they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use farshore_store::scrub::{AllBuckets, Recount};
-use farshore_store::sync::BucketRow;
-use farshore_store::sync_core::digest::{BUCKETS, Buckets, DigestKey, SUM_BYTES, Sum, Totals};
+use farshore_store::sync::{BucketRow, RowKey};
+use farshore_store::sync_core::digest::{
+    BUCKETS, Buckets, DigestKey, SUM_BYTES, Sum, Totals, bucket_of,
+};
 use farshore_store::sync_core::ids::{CollectionId, RowId, Scope};
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
@@ -17,6 +19,8 @@ use crate::query::Query;
 
 /// Buckets of one stored part.
 const BUCKETS_PER_PART: usize = 64;
+/// Most parts that are loaded before it is known whether they change.
+const MAX_CANDIDATES: usize = 64;
 /// Parts of the sums of one collection in one scope.
 const PARTS: usize = BUCKETS / BUCKETS_PER_PART;
 
@@ -27,9 +31,20 @@ pub(super) type PartKey = (Scope, CollectionId, u8);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part([Sum; BUCKETS_PER_PART]);
 
+/// What was loaded of the sums before it was known which of them change.
+#[derive(Debug, Default)]
+pub(super) struct LoadedParts {
+    /// What was asked for.
+    pub candidates: BTreeSet<PartKey>,
+    /// What of it is stored; the rest is zero.
+    pub stored: Parts,
+}
+
 impl Part {
+    const ZERO: Self = Self([Sum(0); BUCKETS_PER_PART]);
+
     fn from_bytes(bytes: &[u8]) -> Result<Self, Failure> {
-        let mut part = Self([Sum::default(); BUCKETS_PER_PART]);
+        let mut part = Self::ZERO;
         if bytes.len() != BUCKETS_PER_PART * SUM_BYTES {
             return Err(damaged());
         }
@@ -49,34 +64,74 @@ impl Part {
     }
 }
 
-/// The parts that change, as they are after the change.
+/// The stored parts of some sums; those that are not stored yet are zero.
+pub(super) type Parts = BTreeMap<PartKey, Part>;
+
+/// What selects stored parts by scope, collection and number.
+pub(super) const SELECT_PARTS: &str = "FROM unnest($1::text[], $2::integer[], $3::smallint[]) \
+        AS n(scope, collection, part) \
+    JOIN main.sums s ON s.scope = n.scope AND s.collection = n.collection AND s.part = n.part";
+
+/// The values for [`SELECT_PARTS`].
+pub(super) fn part_keys<'a>(
+    keys: impl Iterator<Item = &'a PartKey> + Clone,
+) -> (Vec<&'a str>, Vec<i32>, Vec<i16>) {
+    let scopes = keys.clone().map(|(scope, ..)| scope.as_str()).collect();
+    let collections = keys.clone().map(|(_, collection, _)| collection.0.into()).collect();
+    (scopes, collections, keys.map(|(.., part)| (*part).into()).collect())
+}
+
+/// The parts of which a commit may change the sums, unless they are many: those of the rows that it touches, in every
+/// scope in which one of its devices may write. A row is in such a scope before and after it is written.
+pub(super) fn candidates<'a>(
+    rows: impl Iterator<Item = &'a RowKey> + Clone,
+    scopes: &BTreeSet<Scope>,
+) -> BTreeSet<PartKey> {
+    let places: BTreeSet<(CollectionId, u8)> =
+        rows.map(|(collection, row)| (*collection, part_of(bucket_of(*row)).0)).collect();
+    if places.len() * scopes.len() > MAX_CANDIDATES {
+        return BTreeSet::new();
+    }
+    scopes
+        .iter()
+        .flat_map(|scope| {
+            places.iter().map(|(collection, part)| (scope.clone(), *collection, *part))
+        })
+        .collect()
+}
+
+/// The parts that change, as they are after the change. Those that were not loaded before are read now.
 pub(super) async fn changed(
     names: &Names,
     transaction: &mut Transaction,
     digests: &BTreeMap<(Scope, CollectionId), BTreeMap<u8, Sum>>,
-) -> Result<BTreeMap<PartKey, Part>, Failure> {
-    let mut parts = BTreeMap::new();
-    for ((scope, collection), changes) in digests {
-        for bucket in changes.keys() {
-            let key = (scope.clone(), *collection, part_of(*bucket).0);
-            parts.entry(key).or_insert(Part([Sum::default(); BUCKETS_PER_PART]));
+    loaded: &LoadedParts,
+) -> Result<Parts, Failure> {
+    let keys = digests.iter().flat_map(|((scope, collection), changes)| {
+        changes.keys().map(|bucket| (scope.clone(), *collection, part_of(*bucket).0))
+    });
+    let mut parts: Parts = keys.map(|key| (key, Part::ZERO)).collect();
+    let missing: Vec<&PartKey> =
+        parts.keys().filter(|key| !loaded.candidates.contains(*key)).collect();
+    let mut stored = Vec::new();
+    if !missing.is_empty() {
+        let (scopes, collections, numbers) = part_keys(missing.iter().copied());
+        let query =
+            format!("SELECT s.scope, s.collection::bigint, s.part::bigint, s.sums {SELECT_PARTS}");
+        let query = Query::new(names.qualify(&query)).bind(scopes).bind(collections).bind(numbers);
+        for row in transaction.rows(query).await? {
+            stored.push(stored_part(
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+            )?);
         }
     }
-    if parts.is_empty() {
-        return Ok(parts);
-    }
-    let query = "SELECT s.scope, s.collection, s.part, s.sums \
-        FROM unnest($1::text[], $2::integer[], $3::smallint[]) AS n(scope, collection, part) \
-        JOIN main.sums s ON s.scope = n.scope AND s.collection = n.collection AND s.part = n.part";
-    let scopes: Vec<&str> = parts.keys().map(|(scope, ..)| scope.as_str()).collect();
-    let collections: Vec<i32> =
-        parts.keys().map(|(_, collection, _)| collection.0.into()).collect();
-    let numbers: Vec<i16> = parts.keys().map(|(.., part)| (*part).into()).collect();
-    let query = Query::new(names.qualify(query)).bind(scopes).bind(collections).bind(numbers);
-    for row in transaction.rows(query).await? {
-        let number = u8::try_from(row.try_get::<i16, _>(2)?).map_err(|_| damaged())?;
-        let key = (scope(row.try_get(0)?)?, collection(row.try_get::<i32, _>(1)?.into())?, number);
-        parts.insert(key, Part::from_bytes(row.try_get(3)?)?);
+    for (key, part) in stored.iter().map(|(key, part)| (key, part)).chain(&loaded.stored) {
+        if let Some(place) = parts.get_mut(key) {
+            place.clone_from(part);
+        }
     }
     for ((scope, collection), changes) in digests {
         for (bucket, change) in changes {
@@ -86,6 +141,17 @@ pub(super) async fn changed(
         }
     }
     Ok(parts)
+}
+
+/// A part as it is stored.
+pub(super) fn stored_part(
+    name: &str,
+    number_of_collection: i64,
+    number: i64,
+    sums: &[u8],
+) -> Result<(PartKey, Part), Failure> {
+    let number = u8::try_from(number).map_err(|_| damaged())?;
+    Ok(((scope(name)?, collection(number_of_collection)?, number), Part::from_bytes(sums)?))
 }
 
 /// In which part a bucket is, and where in it.

@@ -53,14 +53,23 @@ const MARKS: &str = "marks AS (INSERT INTO main.marks (device, high_water, settl
     ON CONFLICT (device) DO UPDATE SET high_water = excluded.high_water, \
     settled = excluded.settled, last_stamp = excluded.last_stamp)";
 
+/// What was there before.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The numbers under which the document changes of rows lie.
+    pub documents: Documents,
+    /// The marks of the devices that pushed before.
+    pub devices: HashMap<DeviceId, DeviceMark>,
+}
+
 pub(super) async fn write(
     names: &Names,
     transaction: &mut Transaction,
-    known: &Documents,
+    known: &Known,
     plan: &Plan,
     sums: &BTreeMap<PartKey, Part>,
 ) -> Result<(), Failure> {
-    let documents = documents(known, plan);
+    let documents = documents(&known.documents, plan);
     let mut parts = Parts::new(", ");
     departures(&mut parts, plan);
     rows(&mut parts, &documents, &plan.rows);
@@ -68,6 +77,7 @@ pub(super) async fn write(
     chunks(&mut parts, &documents, plan);
     write_sums(&mut parts, sums);
     outcomes(&mut parts, &plan.outcomes);
+    forget(&mut parts, &known.devices, &plan.devices);
     marks(&mut parts, &plan.devices);
     let mut query = parts.into_query();
     let seq = plan.committed.seq;
@@ -198,17 +208,30 @@ fn outcomes(parts: &mut Parts, outcomes: &[(DeviceId, StoredOutcome)]) {
     parts.part(OUTCOMES).bind(devices).bind(numbers).bind(contents).bind(answers);
 }
 
+/// Deletes the answers that devices have recorded since their last push.
+fn forget(
+    parts: &mut Parts,
+    before: &HashMap<DeviceId, DeviceMark>,
+    marks: &[(DeviceId, DeviceMark)],
+) {
+    let forgotten_before = |device: &DeviceId| before.get(device).map_or(0, DeviceMark::forgotten);
+    let more = marks.iter().filter(|(device, mark)| mark.forgotten() > forgotten_before(device));
+    let devices: Vec<&[u8]> = more.clone().map(|(device, _)| &device.as_bytes()[..]).collect();
+    let numbers: Vec<i64> = more.map(|(_, mark)| mark.forgotten().cast_signed()).collect();
+    if !devices.is_empty() {
+        parts.part(FORGET).bind(devices).bind(numbers);
+    }
+}
+
 fn marks(parts: &mut Parts, marks: &[(DeviceId, DeviceMark)]) {
     if marks.is_empty() {
         return;
     }
-    let devices =
-        || -> Vec<&[u8]> { marks.iter().map(|(device, _)| &device.as_bytes()[..]).collect() };
+    let devices: Vec<&[u8]> = marks.iter().map(|(device, _)| &device.as_bytes()[..]).collect();
     let numbers = |number: fn(&DeviceMark) -> u64| -> Vec<i64> {
         marks.iter().map(|(_, mark)| number(mark).cast_signed()).collect()
     };
-    parts.part(FORGET).bind(devices()).bind(numbers(DeviceMark::forgotten));
-    let part = parts.part(MARKS).bind(devices());
+    let part = parts.part(MARKS).bind(devices);
     part.bind(numbers(|mark| mark.high_water))
         .bind(numbers(|mark| mark.settled))
         .bind(numbers(|mark| mark.last_stamp.0));
