@@ -26,8 +26,7 @@ use crate::tenant::{OpenTenant, TenantTransaction};
 pub(super) async fn commit(tenant: &OpenTenant, batch: Batch) -> Result<Committed, Failure> {
     let now_ms = batch.now_ms;
     let scopes = writable_scopes(&batch);
-    // Decoding some thousand transactions takes milliseconds, which other tasks must not wait for.
-    let prepared = spawn_blocking(move || prepare(batch)).await?;
+    let prepared = prepare(batch);
     let candidates = sums::candidates(prepared.needs().rows.iter(), &scopes);
     let TenantTransaction { mut transaction, standing } = tenant.write(Pace::Hot).await?;
     let committed = async {
@@ -36,6 +35,7 @@ pub(super) async fn commit(tenant: &OpenTenant, batch: Batch) -> Result<Committe
         let schema = schema(tenant, &mut transaction, loaded.schema_version).await?;
         let Load { loaded, documents, sums, .. } = loaded;
         let before = loaded.devices.clone();
+        // Merging some thousand rows takes milliseconds, which other tasks must not wait for.
         let plan = spawn_blocking(move || {
             let digest_key = &standing.digest_key;
             let context = Context { schema: &schema, head: standing.head, digest_key, now_ms };
