@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::schemas::SchemaStore as _;
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
 use farshore_store::sync_core::ids::TenantId;
@@ -46,6 +47,13 @@ pub(crate) enum Registered {
     Present,
     /// It was erased.
     Erased,
+}
+
+/// Whether the views on a tenant's collections show its newest schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Views {
+    Newest,
+    Behind,
 }
 
 impl PostgresCatalog {
@@ -106,7 +114,15 @@ impl Catalog for PostgresCatalog {
             Registered::No => Err(CatalogError::UnknownTenant { tenant }),
             Registered::Erased => Err(CatalogError::Erased { tenant }),
             Registered::Present => match self.0.migrate(&tenant).await {
-                Ok(()) => Ok(self.0.opened(tenant)),
+                Ok(views) => {
+                    let store = self.0.opened(tenant);
+                    if views == Views::Behind
+                        && let Some(schema) = store.schema().await?
+                    {
+                        store.0.follow_schema(&schema).await;
+                    }
+                    Ok(store)
+                }
                 Err(failure) if failure.is_missing_tenant() => {
                     let detail =
                         format!("the schema tenant_{tenant} is not as it was made: {failure}");
@@ -138,10 +154,9 @@ impl Shared {
         open.filter(|open| !open.is_erased())
     }
 
-    fn opened(&self, tenant: TenantId) -> SharedTenantStore {
-        let names = Names::new(tenant.clone());
-        let role = self.roles.of(&tenant);
-        let open = Arc::new(OpenTenant::new(Arc::clone(&self.database), names, role));
+    fn opened(&self, tenant: TenantId) -> Arc<PostgresTenant> {
+        let (names, roles) = (Names::new(tenant.clone()), self.roles.clone());
+        let open = Arc::new(OpenTenant::new(Arc::clone(&self.database), names, roles));
         self.lock().put(tenant, Arc::clone(&open));
         Arc::new(PostgresTenant(open))
     }
@@ -166,11 +181,13 @@ impl Shared {
             return registered(transaction, tenant).await;
         }
         let names = Names::new(tenant.clone());
-        let (role, owner, schema) = (self.roles.of(tenant), self.roles.owner(), names.schema());
+        let (role, owner) = (self.roles.of(tenant), self.roles.owner());
+        let (schema, views) = (names.schema(), names.views());
         let mut script = format!(
             "CREATE ROLE {role} NOLOGIN;\n{};\n\
-             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n{};\n\
-             GRANT USAGE ON SCHEMA {schema} TO {role};\n",
+             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n\
+             CREATE SCHEMA {views} AUTHORIZATION {owner};\n{};\n\
+             GRANT USAGE ON SCHEMA {schema}, {views} TO {role};\n",
             platform::grant_to_us(&role, self.version),
             self.as_owner(tenant),
         );
@@ -200,16 +217,20 @@ impl Shared {
 
     /// Brings a tenant to the newest format, one step after another. Of several nodes one does it while the others
     /// wait.
-    async fn migrate(&self, tenant: &TenantId) -> Result<(), Failure> {
+    async fn migrate(&self, tenant: &TenantId) -> Result<Views, Failure> {
         let names = Names::new(tenant.clone());
-        let look =
-            format!("{};SELECT format FROM {}.standing", self.as_owner(tenant), names.schema());
+        let look = names.qualify(
+            "SELECT format, views < coalesce((SELECT max(version) FROM main.schemas), 0) \
+             FROM main.standing",
+        );
+        let look = format!("{};{look}", self.as_owner(tenant));
         loop {
             let (mut transaction, rows) =
                 self.database.begin(BEGIN, Pace::Maintenance, &look).await?;
             let stepped = self.step_in(&mut transaction, &names, format_in(&rows)).await;
             if !transaction.end(stepped).await? {
-                return Ok(());
+                let behind = rows.first().is_some_and(|row| row.try_get(1).unwrap_or(false));
+                return Ok(if behind { Views::Behind } else { Views::Newest });
             }
         }
     }
@@ -266,8 +287,9 @@ impl Shared {
         let (owner, role) = (self.roles.owner(), self.roles.of(tenant));
         let names = Names::new(tenant.clone());
         let script = format!(
-            "SET LOCAL ROLE {owner};\nDROP SCHEMA {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
-            names.schema()
+            "SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
+            names.schema(),
+            names.views()
         );
         transaction.script(script).await?;
         Ok(Registered::Present)

@@ -18,6 +18,7 @@
 //! | `query` | statements with their values |
 //! | `tenant` | an open tenant: its transactions |
 //! | `sync` | the hot path |
+//! | `views` | a view for each collection, for people |
 //! | `sql` | the way of the shared resource queries into a tenant |
 //! | `failure` | from Postgres's errors to the store's |
 //!
@@ -44,6 +45,7 @@ mod tenant;
 mod tests;
 mod url;
 mod version;
+mod views;
 
 pub use catalog::PostgresCatalog;
 pub use config::PostgresConfig;

@@ -26,6 +26,12 @@ impl Names {
         self.qualifier.trim_end_matches('.')
     }
 
+    /// The schema of the views on the tenant's collections, quoted. It is another one since a collection may be called
+    /// like a table.
+    pub fn views(&self) -> String {
+        format!("\"rows_{}\"", self.tenant)
+    }
+
     /// A statement whose tables are named `main.table`, on the tables of this tenant.
     pub fn qualify(&self, statement: &str) -> String {
         let mut qualified = String::with_capacity(statement.len() + 8 * self.qualifier.len());

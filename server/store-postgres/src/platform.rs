@@ -23,6 +23,8 @@ const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 const PREPARATION_LOCK: i64 = 0x6661_7273_686f_7265;
 /// Longest wait for another node that prepares the platform, in milliseconds.
 const PREPARATION_TIMEOUT_MS: u32 = 30_000;
+/// What the views on collections read rows with.
+const ROW_READER: &str = include_str!("rows.sql");
 /// Bytes of the id that tells the roles of one platform from those of another on the same cluster.
 const PLATFORM_ID_BYTES: usize = 4;
 
@@ -234,6 +236,7 @@ async fn create(
     let owner = roles.owner();
     let tables = format!(
         "CREATE SCHEMA farshore;\
+         {ROW_READER}\
          CREATE TABLE farshore.platform (\
              only_row boolean PRIMARY KEY CHECK (only_row),\
              format integer NOT NULL,\

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use farshore_store::StoreError;
 use farshore_store::sql::{SchemaCache, Sql, SqlRow, SqlValue, Statement};
+use farshore_store::sync_core::schema::Schema;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -55,6 +56,10 @@ impl Sql for PostgresTenant {
             write.transaction.end(changed).await
         })
         .await
+    }
+
+    async fn schema_registered(&self, schema: &Schema) {
+        self.0.follow_schema(schema).await;
     }
 
     fn schema_cache(&self) -> &SchemaCache {

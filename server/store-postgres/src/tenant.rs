@@ -7,13 +7,15 @@ use farshore_store::StoreError;
 use farshore_store::sql::SchemaCache;
 use farshore_store::sync::Head;
 use farshore_store::sync_core::digest::DigestKey;
+use farshore_store::sync_core::schema::Schema;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::catalog::Registered;
 use crate::database::{Database, Pace, Transaction};
 use crate::failure::Failure;
-use crate::names::Names;
+use crate::names::{Names, Roles};
+use crate::views;
 
 /// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(crate) struct PostgresTenant(pub Arc<OpenTenant>);
 pub(crate) struct OpenTenant {
     database: Arc<Database>,
     pub names: Names,
-    role: String,
+    roles: Roles,
     erased: AtomicBool,
     pub schemas: SchemaCache,
 }
@@ -52,11 +54,11 @@ enum Access {
 }
 
 impl OpenTenant {
-    pub fn new(database: Arc<Database>, names: Names, role: String) -> Self {
+    pub fn new(database: Arc<Database>, names: Names, roles: Roles) -> Self {
         Self {
             database,
             names,
-            role,
+            roles,
             erased: AtomicBool::new(false),
             schemas: SchemaCache::default(),
         }
@@ -107,7 +109,7 @@ impl OpenTenant {
     /// The walls, and then where the tenant stands. A setting that lasts longer than the transaction would be somebody
     /// else's behind a pooler.
     fn opening(&self, access: Access) -> String {
-        let (role, tenant) = (&self.role, &self.names.tenant);
+        let (role, tenant) = (self.roles.of(&self.names.tenant), &self.names.tenant);
         let durable = match access {
             Access::Read => "",
             // An acknowledgement means durable; whoever asks the server for more than that gets more.
@@ -125,6 +127,15 @@ impl OpenTenant {
         format!(
             "SET LOCAL ROLE {role};SET LOCAL farshore.tenant = '{tenant}';{durable}{standing}{lock}"
         )
+    }
+
+    /// Brings the views on collections to a version of the schema. Nothing fails for them.
+    pub async fn follow_schema(&self, schema: &Schema) {
+        let followed = views::follow(&self.database, &self.names, &self.roles, schema).await;
+        if let Err(failure) = followed {
+            let tenant = &self.names.tenant;
+            tracing::warn!(%tenant, %failure, "the views on collections are as they were before");
+        }
     }
 
     /// The error of an operation. What a tenant is missing was perhaps erased, by this node or by another one.

@@ -17,6 +17,7 @@ mod nodes;
 mod plans;
 mod pooler;
 mod starts;
+mod views;
 mod walls;
 
 /// A database of its own on the server of the tests.

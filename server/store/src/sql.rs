@@ -7,6 +7,7 @@
 //! folder for it. The hot path is not here: each back-end writes [`crate::sync::SyncStore`] natively.
 
 use async_trait::async_trait;
+use farshore_sync_core::schema::Schema;
 
 use crate::StoreError;
 
@@ -58,6 +59,10 @@ pub trait Sql: Send + Sync {
         operation: &'static str,
         statements: Vec<Statement>,
     ) -> Result<Vec<u64>, StoreError>;
+
+    /// A version of the schema was registered: a back-end that shows rows to people in its own way follows it. That
+    /// must not fail; what an interruption left undone, the next opening does.
+    async fn schema_registered(&self, _schema: &Schema) {}
 
     /// The tenant's parsed schema, kept.
     fn schema_cache(&self) -> &SchemaCache;

@@ -4,6 +4,8 @@
 CREATE TABLE main.standing (
     only_row boolean PRIMARY KEY CHECK (only_row),
     format integer NOT NULL,
+    -- The version of the schema that the views on collections show; 0 where there are none.
+    views bigint NOT NULL DEFAULT 0,
     seq bigint NOT NULL,
     horizon bigint NOT NULL,
     epoch bigint NOT NULL,

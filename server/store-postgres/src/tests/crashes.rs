@@ -177,9 +177,9 @@ impl Server {
     /// A transaction that holds the lock under which the tenant `demo` commits.
     async fn hold_standing(&self) -> crate::database::Transaction {
         let names = crate::names::Names::new("demo".parse().unwrap());
-        let role = crate::names::Roles::new(&self.platform()).of(&names.tenant);
+        let roles = crate::names::Roles::new(&self.platform());
         let connections = crate::database::Database::new(self.config.clone());
-        let tenant = crate::tenant::OpenTenant::new(connections, names, role);
+        let tenant = crate::tenant::OpenTenant::new(connections, names, roles);
         tenant.write(crate::database::Pace::Hot).await.unwrap().transaction
     }
 }

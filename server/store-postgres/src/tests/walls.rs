@@ -94,9 +94,9 @@ async fn nothing_outlives_a_transaction() {
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "left"), 3).await;
     let connections = Connections::new(server.config.clone());
-    let role = Roles::new(&server.platform()).of(&"left".parse().unwrap());
+    let roles = Roles::new(&server.platform());
     let names = Names::new("left".parse().unwrap());
-    let tenant = PostgresTenant(Arc::new(OpenTenant::new(Arc::clone(&connections), names, role)));
+    let tenant = PostgresTenant(Arc::new(OpenTenant::new(Arc::clone(&connections), names, roles)));
     assert_eq!(tenant.head().await.unwrap(), store.head().await.unwrap());
     let refused = Statement::new("SELECT json FROM main.schemas WHERE no_such_column = 1", []);
     tenant.query("test", refused).await.unwrap_err();
@@ -120,9 +120,9 @@ async fn a_statement_that_names_no_schema_finds_nothing() {
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "left"), 1).await;
     let names = Names::new("left".parse().unwrap());
-    let role = Roles::new(&server.platform()).of(&"left".parse().unwrap());
+    let roles = Roles::new(&server.platform());
     let connections = Connections::new(server.config.clone());
-    let tenant = PostgresTenant(Arc::new(OpenTenant::new(connections, names, role)));
+    let tenant = PostgresTenant(Arc::new(OpenTenant::new(connections, names, roles)));
     let bare = Statement::new("SELECT json FROM schemas", []);
     let error = tenant.query("test", bare).await.unwrap_err().to_string();
     assert!(error.contains("\"schemas\" does not exist"), "{error}");

@@ -82,6 +82,7 @@ impl<T: Sql> SchemaStore for T {
             ];
             let add = vec![Statement::new(ADD, values)];
             if self.execute("register a schema", add).await? != [0] {
+                self.schema_registered(schema).await;
                 return Ok(());
             }
         }
