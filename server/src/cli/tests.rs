@@ -68,6 +68,7 @@ async fn operators_work_from_the_command_line() {
             "token --tenant acme --device {device} --scope tenant:rw --scope site/7 --expires-in 30d"
         ),
         "token --tenant acme --scope tenant --json",
+        "token --tenant acme --scope tenant --count 3",
         "device list --tenant acme",
         &format!("device suspend --tenant acme {device}"),
         &format!("device resume --tenant acme {device}"),

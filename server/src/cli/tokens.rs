@@ -12,6 +12,9 @@ use super::error::CliError;
 use super::operator::OperatorArgs;
 use super::output;
 
+/// Most tokens that one command signs.
+const MAX_TOKENS: u16 = 10_000;
+
 /// Sign a token.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
@@ -30,6 +33,14 @@ pub struct TokenArgs {
     /// What the token is good for; `:rw` to write as well. May be given several times
     #[arg(long = "scope", value_name = "SCOPE[:rw]", value_parser = parse_grant, required = true)]
     scopes: Vec<Grant>,
+    /// So many tokens, each for a new device, one a line
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_TOKENS)),
+        conflicts_with_all = ["device", "json"],
+    )]
+    count: u16,
     /// How long it is valid, such as 90s, 15m, 12h or 30d; the server's default otherwise
     #[arg(long, value_name = "SPAN")]
     expires_in: Option<Seconds>,
@@ -41,10 +52,14 @@ pub struct TokenArgs {
 }
 
 pub async fn mint(args: TokenArgs) -> Result<(), CliError> {
-    let TokenArgs { tenant, device, user, name, scopes, expires_in, json, operator } = args;
+    let TokenArgs { tenant, device, user, name, scopes, count, expires_in, json, operator } = args;
     let expires_in_s = expires_in.map(|span| span.0);
     let request = MintToken { device, user, name, grants: scopes, expires_in_s };
     let path = format!("/tenants/{tenant}/tokens");
-    let minted: MintedToken = operator.client()?.send(Method::POST, &path, &request).await?;
-    if json { output::json(&minted) } else { output::line(minted.token) }
+    let client = operator.client()?;
+    for _ in 0..count {
+        let minted: MintedToken = client.send(Method::POST, &path, &request).await?;
+        if json { output::json(&minted)? } else { output::line(minted.token)? }
+    }
+    Ok(())
 }
