@@ -11,7 +11,7 @@ use farshore_sync_core::value::Value;
 use crate::device;
 use crate::flights::{self, Flight, SCHEMA_BY_SITE};
 use crate::legs::in_turns;
-use crate::load::{self, Load, ROWS_PER_TRANSACTION, Target};
+use crate::load::{self, Load, ROWS_PER_TRANSACTION, Shape, Target};
 use crate::machine::{self, Busy};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
@@ -88,7 +88,8 @@ fn prepare(
     let parts = ids.chunks(per_device).zip(flights.chunks(per_device)).enumerate();
     let load = |(site, (ids, flights)): (usize, (&[RowId], &[Flight]))| {
         let grant = format!("site/{}:rw", site_id(site));
-        Load::prepare(Target { server, tenant, schema, grant: &grant }, ids, flights)
+        let target = Target { server, tenant, schema, grant: &grant };
+        Load::prepare(target, Shape::BULK, ids, flights)
     };
     parts.map(load).collect()
 }

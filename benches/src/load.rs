@@ -13,15 +13,17 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::limits::PUSH_TARGET_BYTES;
 use farshore_sync_core::wire::{
-    ClientFrame, Frame as _, Hello, PROTOCOL_VERSION, Push, SUBPROTOCOL, ServerFrame, scopes_hash,
+    ClientFrame, Frame as _, Hello, PROTOCOL_VERSION, Page, Push, SUBPROTOCOL, ServerFrame,
+    Welcome, scopes_hash,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::device::{PATIENCE, now_ms};
 use crate::flights::{COLLECTION, Flight, SCHEMA};
@@ -31,8 +33,30 @@ use crate::server::Server;
 
 /// Rows of one transaction.
 pub const ROWS_PER_TRANSACTION: usize = 100;
-/// Pushes that a device has under way, each of some 256 KiB.
-const PUSHES_IN_FLIGHT: usize = 4;
+/// What a socket reads at a time.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+
+/// How a device cuts what it has into transactions and pushes.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub rows_per_transaction: usize,
+    /// After so many bytes of transactions a push is full.
+    pub push_bytes: usize,
+    /// Pushes that a device has under way.
+    pub pushes_in_flight: usize,
+}
+
+impl Shape {
+    /// What the SDK does with a full outbox.
+    pub const BULK: Self = Self {
+        rows_per_transaction: ROWS_PER_TRANSACTION,
+        push_bytes: PUSH_TARGET_BYTES,
+        pushes_in_flight: 4,
+    };
+    /// One row, and the next one when that is acknowledged.
+    pub const ONE_BY_ONE: Self =
+        Self { rows_per_transaction: 1, push_bytes: 1, pushes_in_flight: 1 };
+}
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -43,6 +67,7 @@ pub struct Load {
     token: String,
     hello: Vec<u8>,
     pushes: Vec<Sealed>,
+    in_flight: usize,
     rows: usize,
 }
 
@@ -64,26 +89,22 @@ pub struct Target<'a> {
 }
 
 impl Load {
-    /// Makes a device known to the server and prepares what it will push.
-    pub fn prepare(target: Target<'_>, ids: &[RowId], flights: &[Flight]) -> Outcome<Self> {
-        let grants = [parse_grant(target.grant)?];
-        let hello = ClientFrame::Hello(Hello {
-            protocol: PROTOCOL_VERSION,
-            schema_version: target.schema.version,
-            epoch: 0,
-            scopes_hash: scopes_hash(&grants),
-            cursor: 0,
-            positions: Vec::new(),
-            settled: 0,
-            next_number: 1,
-            transactions: Vec::new(),
-        });
+    /// Makes a device known to the server and prepares what it will push: for each id a flight, from the first one
+    /// again where there are fewer flights.
+    pub fn prepare(
+        target: Target<'_>,
+        shape: Shape,
+        ids: &[RowId],
+        flights: &[Flight],
+    ) -> Outcome<Self> {
+        let encoded = transactions(target.schema, shape.rows_per_transaction, ids, flights)?;
         Ok(Self {
-            url: format!("ws://{}{}", target.server.address(), farshore_api::SYNC_PATH),
+            url: socket_url(target.server),
             token: target.server.token(target.tenant, target.grant)?,
-            hello: envelope::seal(&hello.to_bytes()),
-            pushes: pushes(&transactions(target.schema, ids, flights)?),
-            rows: flights.len(),
+            hello: hello(target.schema, target.grant, Standing::default())?,
+            pushes: pushes(&encoded, shape),
+            in_flight: shape.pushes_in_flight,
+            rows: ids.len(),
         })
     }
 
@@ -93,14 +114,13 @@ impl Load {
         start: Arc<Barrier>,
         acknowledged: impl Fn(u64),
     ) -> Outcome<Pushed> {
-        let mut connection = Connection::open(&self).await?;
+        let (mut connection, _) = Connection::open(&self.url, &self.token, &self.hello).await?;
         start.wait().await;
         let started = Instant::now();
         let mut sent = 0;
         let mut answered = 0;
         for (at, push) in self.pushes.iter().enumerate() {
-            let oldest =
-                at.checked_sub(PUSHES_IN_FLIGHT).map_or(0, |at| self.pushes[at].last_number);
+            let oldest = at.checked_sub(self.in_flight).map_or(0, |at| self.pushes[at].last_number);
             while answered < oldest {
                 answered = connection.next_answer(answered).await?;
                 acknowledged(answered);
@@ -122,25 +142,89 @@ struct Pushed {
     ended: Instant,
 }
 
-struct Connection {
+/// Where a device says that it stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Standing {
+    pub epoch: u64,
+    pub cursor: u64,
+}
+
+/// Where the sync socket of a server is.
+pub fn socket_url(server: &Server) -> String {
+    format!("ws://{}{}", server.address(), farshore_api::SYNC_PATH)
+}
+
+/// The first message of a device.
+pub fn hello(schema: &Schema, grant: &str, standing: Standing) -> Outcome<Vec<u8>> {
+    let hello = ClientFrame::Hello(Hello {
+        protocol: PROTOCOL_VERSION,
+        schema_version: schema.version,
+        epoch: standing.epoch,
+        scopes_hash: scopes_hash(&[parse_grant(grant)?]),
+        cursor: standing.cursor,
+        positions: Vec::new(),
+        settled: 0,
+        next_number: 1,
+        transactions: Vec::new(),
+    });
+    Ok(envelope::seal(&hello.to_bytes()))
+}
+
+/// What opens a socket.
+pub fn upgrade(url: &str, token: &str) -> Outcome<ClientRequestBuilder> {
+    Ok(ClientRequestBuilder::new(url.parse()?)
+        .with_sub_protocol(SUBPROTOCOL)
+        .with_header("Authorization", format!("Bearer {token}")))
+}
+
+/// One device's socket.
+pub struct Connection {
     socket: Socket,
 }
 
 impl Connection {
-    async fn open(load: &Load) -> Outcome<Self> {
-        let request = ClientRequestBuilder::new(load.url.parse()?)
-            .with_sub_protocol(SUBPROTOCOL)
-            .with_header("Authorization", format!("Bearer {}", load.token));
-        let (mut socket, _) = connect_async(request).await?;
-        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_nodelay(true)?;
-        }
-        socket.send(Message::binary(load.hello.clone())).await?;
+    /// Opens one and says Hello; gives what the server welcomed the device with.
+    pub async fn open(url: &str, token: &str, hello: &[u8]) -> Outcome<(Self, Welcome)> {
+        // Thousands of sockets share this process; the library's own buffers of 128 KiB are allocated at once.
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        let request = upgrade(url, token)?;
+        let (mut socket, _) = connect_async_with_config(request, Some(config), true).await?;
+        socket.send(Message::binary(hello.to_vec())).await?;
         let mut connection = Self { socket };
         match connection.next_frame().await? {
-            ServerFrame::Welcome(welcome) if welcome.grants.is_none() => Ok(connection),
+            ServerFrame::Welcome(welcome) if welcome.grants.is_none() => Ok((connection, welcome)),
             other => Err(format!("the server answered {} to Hello", other.kind()).into()),
         }
+    }
+
+    /// Reads pages until one has a checkpoint.
+    pub async fn until_in_step(&mut self) -> Outcome {
+        while self.next_page().await?.checkpoint.is_none() {}
+        Ok(())
+    }
+
+    /// The next page; answers to whether the device is there are given on the way.
+    pub async fn next_page(&mut self) -> Outcome<Page> {
+        loop {
+            match self.next_frame().await? {
+                ServerFrame::Page(page) => return Ok(page),
+                ServerFrame::Ping(number) => self.pong(number).await?,
+                ServerFrame::Fault(fault) => return Err(fault.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that it is there whenever it is asked, and takes in what comes; ends with the connection only.
+    pub async fn stay(mut self) -> Outcome {
+        loop {
+            self.next_page().await?;
+        }
+    }
+
+    async fn pong(&mut self, number: u64) -> Outcome {
+        let pong = envelope::seal(&ClientFrame::Pong(number).to_bytes());
+        Ok(self.socket.send(Message::binary(pong)).await?)
     }
 
     /// The number up to which everything is acknowledged, after the next answers.
@@ -156,10 +240,7 @@ impl Connection {
                     }
                     return Ok(answered);
                 }
-                ServerFrame::Ping(number) => {
-                    let pong = envelope::seal(&ClientFrame::Pong(number).to_bytes());
-                    self.socket.send(Message::binary(pong)).await?;
-                }
+                ServerFrame::Ping(number) => self.pong(number).await?,
                 ServerFrame::Fault(fault) => return Err(fault.into()),
                 _ => {}
             }
@@ -167,11 +248,15 @@ impl Connection {
     }
 
     async fn next_frame(&mut self) -> Outcome<ServerFrame> {
+        let message = self.next_message().await?;
+        Ok(ServerFrame::from_bytes(&envelope::open(&message)?)?)
+    }
+
+    /// The next message as it came.
+    pub async fn next_message(&mut self) -> Outcome<Bytes> {
         loop {
             match timeout(PATIENCE, self.socket.next()).await? {
-                Some(Ok(Message::Binary(message))) => {
-                    return Ok(ServerFrame::from_bytes(&envelope::open(&message)?)?);
-                }
+                Some(Ok(Message::Binary(message))) => return Ok(message),
                 Some(Ok(Message::Close(reason))) => {
                     return Err(format!("the server closed: {reason:?}").into());
                 }
@@ -194,8 +279,8 @@ pub fn push_all(loads: Vec<Load>) -> Outcome<f64> {
 pub fn seed(server: &Server, tenant: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
     let schema = Schema::parse(SCHEMA)?;
     let target = Target { server, tenant, schema: &schema, grant: "tenant:rw" };
-    let load = Load::prepare(target, ids, flights)?;
-    let bar = progress(&format!("seeding {} rows", flights.len()), flights.len());
+    let load = Load::prepare(target, Shape::BULK, ids, flights)?;
+    let bar = progress(&format!("seeding {} rows", ids.len()), ids.len());
     let shown = bar.clone();
     push_concurrently(vec![load], move |answered| {
         shown.set_position(answered * ROWS_PER_TRANSACTION as u64);
@@ -228,13 +313,18 @@ fn push_concurrently(
     })
 }
 
-/// Transactions of 100 inserts, encoded, with the number of each.
-fn transactions(schema: &Schema, ids: &[RowId], flights: &[Flight]) -> Outcome<Vec<Vec<u8>>> {
+/// Transactions of inserts, encoded, with numbers from 1.
+pub fn transactions(
+    schema: &Schema,
+    rows_per_transaction: usize,
+    ids: &[RowId],
+    flights: &[Flight],
+) -> Outcome<Vec<Vec<u8>>> {
     let collection = schema.collection_named(COLLECTION).ok_or("no flights")?;
     let mut stamp = Hlc::from_wall_ms(now_ms());
     let mut encoded = Vec::new();
-    let batches = ids.chunks(ROWS_PER_TRANSACTION).zip(flights.chunks(ROWS_PER_TRANSACTION));
-    for (number, (ids, flights)) in (1..).zip(batches) {
+    let mut flights = flights.iter().cycle();
+    for (number, ids) in (1..).zip(ids.chunks(rows_per_transaction)) {
         let insert = |(id, flight): (&RowId, &Flight)| {
             let cell = |(name, value): &(&'static str, Value)| {
                 let column = collection.column_named(name).ok_or("no such column")?;
@@ -247,15 +337,15 @@ fn transactions(schema: &Schema, ids: &[RowId], flights: &[Flight]) -> Outcome<V
                 op: Op::Insert { cells },
             })
         };
-        let mutations = ids.iter().zip(flights).map(insert).collect::<Outcome<_>>()?;
+        let mutations = ids.iter().zip(flights.by_ref()).map(insert).collect::<Outcome<_>>()?;
         stamp = stamp.next();
         encoded.push(Transaction { number, stamp, mutations }.encode());
     }
     Ok(encoded)
 }
 
-/// Transactions in pushes of the size that the SDK makes. Each says what was answered when it may be sent.
-fn pushes(transactions: &[Vec<u8>]) -> Vec<Sealed> {
+/// Transactions in pushes. Each says what was answered when it may be sent.
+fn pushes(transactions: &[Vec<u8>], shape: Shape) -> Vec<Sealed> {
     let mut pushes: Vec<Sealed> = Vec::new();
     let mut rest = transactions;
     let mut number = 0;
@@ -263,14 +353,14 @@ fn pushes(transactions: &[Vec<u8>]) -> Vec<Sealed> {
         let mut bytes = 0;
         let fits = |transaction: &&Vec<u8>| {
             bytes += transaction.len();
-            bytes <= PUSH_TARGET_BYTES
+            bytes <= shape.push_bytes
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (batch, after) = rest.split_at(count);
         rest = after;
         number += count as u64;
         let settled =
-            pushes.len().checked_sub(PUSHES_IN_FLIGHT).map_or(0, |at| pushes[at].last_number);
+            pushes.len().checked_sub(shape.pushes_in_flight).map_or(0, |at| pushes[at].last_number);
         let transactions = batch.iter().map(|transaction| transaction.clone().into()).collect();
         let frame = ClientFrame::Push(Push { settled, transactions });
         pushes.push(Sealed { message: envelope::seal(&frame.to_bytes()), last_number: number });

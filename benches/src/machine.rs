@@ -11,8 +11,6 @@ use crate::outcome::Outcome;
 const PROBE_WRITES: usize = 100;
 /// Bytes of one write: a page of SQLite.
 const PROBE_BYTES: usize = 4 << 10;
-/// How Linux counts processor time in /proc; fixed since 2.6, whatever the kernel's own ticks are.
-const TICKS_PER_SECOND: u64 = 100;
 
 /// How long the disk takes to make a small write durable.
 #[derive(Debug, Clone, Copy)]
@@ -45,19 +43,43 @@ pub fn fsync_probe(dir: &Path) -> Outcome<Fsync> {
 
 /// The most memory that a process has held so far, in MiB; `None` where the system does not say.
 pub fn peak_memory_mib(process: u32) -> Option<f64> {
+    status_mib(process, "VmHWM:")
+}
+
+fn status_mib(process: u32, key: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
 }
 
+/// The memory of its own that a process holds now, in MiB: neither its program nor files; `None` where the system does
+/// not say.
+pub fn own_memory_mib(process: u32) -> Option<f64> {
+    status_mib(process, "RssAnon:")
+}
+
+/// Lets [`peak_memory_mib`] begin anew, where the system can.
+pub fn forget_peak(process: u32) -> Outcome {
+    Ok(fs::write(format!("/proc/{process}/clear_refs"), "5")?)
+}
+
+/// How many files this process, and what it starts, may have open; `None` where the system does not say.
+pub fn most_open_files() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The processor time that a process has used so far; `None` where the system does not say.
 pub fn processor_time(process: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name stands in brackets and may hold anything; the fields after it are numbered from 3.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    // Nanoseconds on a processor stand first; threads that have ended are not counted any more.
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten() {
+        let Ok(times) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+        nanoseconds += times.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// How busy a process is between two looks.
@@ -73,16 +95,17 @@ impl Busy {
         Self { process, started: Instant::now(), before: processor_time(process) }
     }
 
+    /// How much of one processor it used since then; `None` where the system does not say.
+    pub fn share(&self) -> Option<f64> {
+        let (now, before) = processor_time(self.process).zip(self.before)?;
+        Some(now.saturating_sub(before).as_secs_f64() / self.started.elapsed().as_secs_f64())
+    }
+
     /// In percent of one processor.
     pub fn describe(&self) -> String {
-        let used = processor_time(self.process).zip(self.before);
-        let percent = used.map(|(now, before)| {
-            (now.saturating_sub(before)).as_secs_f64() / self.started.elapsed().as_secs_f64()
-                * 100.0
-        });
-        percent.map_or_else(
+        self.share().map_or_else(
             || "not known".to_owned(),
-            |percent| format!("{percent:.0} % of one processor"),
+            |share| format!("{:.0} % of one processor", share * 100.0),
         )
     }
 }

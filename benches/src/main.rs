@@ -17,21 +17,28 @@
 #![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod crowd;
 mod device;
 mod durable_push;
+mod fanout;
 mod flights;
 mod idle_reconnect;
+mod idle_socket;
 mod initial_sync;
 mod legs;
 mod load;
 mod local_write;
 mod machine;
+mod nats;
 mod outcome;
 mod plan;
+mod postgres;
 mod proxy;
+mod reconnect_storm;
 mod report;
 mod server;
 mod set_reconciliation;
+mod single_write;
 mod sqlite;
 mod visible_latency;
 

@@ -1,15 +1,22 @@
 //! Which benches there are, and what they run with.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use crate::outcome::Outcome;
 use crate::report::Figure;
-use crate::{durable_push, idle_reconnect, initial_sync, local_write, machine, visible_latency};
+use crate::{
+    durable_push, fanout, idle_reconnect, idle_socket, initial_sync, local_write, machine,
+    reconnect_storm, single_write, visible_latency,
+};
 
 /// How often each leg runs.
 const PAIRS: usize = 5;
+/// Others may pass through, and see nothing.
+const REACHABLE: u32 = 0o711;
 /// Rows of the small data set: January.
 const JANUARY_ROWS: usize = 27_004;
 /// Rows of the large data set: the year.
@@ -21,17 +28,25 @@ pub enum Bench {
     LocalWrite,
     InitialSync,
     DurablePush,
+    SingleWrite,
     VisibleLatency,
+    Fanout,
     IdleReconnect,
+    IdleSocket,
+    ReconnectStorm,
 }
 
 impl Bench {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 9] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
+        Self::SingleWrite,
         Self::VisibleLatency,
+        Self::Fanout,
         Self::IdleReconnect,
+        Self::IdleSocket,
+        Self::ReconnectStorm,
     ];
 
     /// The name of its row.
@@ -40,8 +55,12 @@ impl Bench {
             Self::LocalWrite => "local_write",
             Self::InitialSync => "initial_sync",
             Self::DurablePush => "durable_push",
+            Self::SingleWrite => "single_write",
             Self::VisibleLatency => "visible_latency",
+            Self::Fanout => "fanout",
             Self::IdleReconnect => "idle_reconnect",
+            Self::IdleSocket => "idle_socket",
+            Self::ReconnectStorm => "reconnect_storm",
         }
     }
 
@@ -66,8 +85,12 @@ impl Bench {
             Self::LocalWrite => local_write::run(plan),
             Self::InitialSync => initial_sync::run(plan),
             Self::DurablePush => durable_push::run(plan),
+            Self::SingleWrite => single_write::run(plan),
             Self::VisibleLatency => visible_latency::run(plan),
+            Self::Fanout => fanout::run(plan),
             Self::IdleReconnect => idle_reconnect::run(plan),
+            Self::IdleSocket => idle_socket::run(plan),
+            Self::ReconnectStorm => reconnect_storm::run(plan),
         }
     }
 }
@@ -94,6 +117,12 @@ impl Plan {
     /// A new directory for one leg; it is removed when it is dropped.
     pub fn fresh_dir(&self) -> Outcome<TempDir> {
         Ok(TempDir::new_in(self.home.path())?)
+    }
+
+    /// Like [`Plan::fresh_dir`], in reach of other users: for a peer that does not run as this one.
+    pub fn open_dir(&self) -> Outcome<TempDir> {
+        fs::set_permissions(self.home.path(), Permissions::from_mode(REACHABLE))?;
+        self.fresh_dir()
     }
 
     /// How many flights the large data set has.

@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::legs::Readings;
 use crate::outcome::Outcome;
 
+/// A generator with one thread that is busier than this is the bottleneck.
+const MOST_GENERATOR_SHARE: f64 = 0.85;
+
 /// One figure, with that of a peer where there is one.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
@@ -20,6 +23,9 @@ pub struct Figure {
     pub reference_value: Option<f64>,
     /// The value by that of the reference.
     pub ratio: Option<f64>,
+    /// What the reader has to know before the value counts, such as a peer that is not installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
     /// How it was measured, and how far the runs were apart.
     #[serde(skip)]
     pub note: String,
@@ -36,6 +42,7 @@ impl Figure {
             reference: None,
             reference_value: None,
             ratio: None,
+            remark: None,
             note: String::new(),
         }
     }
@@ -59,14 +66,41 @@ impl Figure {
 
     /// Rows a second of two legs that ran in turns.
     pub fn of_rates(name: &str, ours: &Readings, reference: &str, theirs: &Readings) -> Self {
+        Self::of_legs(name, "rows/s", ours, reference, theirs)
+    }
+
+    /// Two legs that ran in turns.
+    pub fn of_legs(
+        name: &str,
+        unit: &'static str,
+        ours: &Readings,
+        reference: &str,
+        theirs: &Readings,
+    ) -> Self {
         let note = format!(
             "{name}: ours {}, reference {}, ratio of neighbours {}",
             ours.describe(),
             theirs.describe(),
             ours.describe_ratios(theirs)
         );
-        let figure = Self::against(name, ours.median(), "rows/s", reference, theirs.median());
+        let figure = Self::against(name, ours.median(), unit, reference, theirs.median());
         figure.noted(note)
+    }
+
+    /// The figure with a remark in the table.
+    pub fn remarked(self, remark: impl Into<String>) -> Self {
+        Self { remark: Some(remark.into()), ..self }
+    }
+
+    /// Says that the figure does not count where a generator with one thread was the bottleneck.
+    pub fn loaded_by(self, generator_share: Option<f64>) -> Self {
+        match generator_share {
+            Some(share) if share > MOST_GENERATOR_SHARE => self.remarked(format!(
+                "does not count: the generator took {:.0} % of its processor",
+                share * 100.0
+            )),
+            _ => self,
+        }
     }
 
     /// The figure with a note.
@@ -84,8 +118,8 @@ pub fn print_notes(figures: &[Figure]) {
 
 /// Prints all figures.
 pub fn print_table(figures: &[Figure]) {
-    let head =
-        ["name", "value", "unit", "reference", "reference value", "ratio"].map(str::to_owned);
+    let head = ["name", "value", "unit", "reference", "reference value", "ratio", "remark"]
+        .map(str::to_owned);
     let line_of = |figure: &Figure| {
         [
             figure.name.clone(),
@@ -94,15 +128,16 @@ pub fn print_table(figures: &[Figure]) {
             figure.reference.clone().unwrap_or_default(),
             figure.reference_value.map(rounded).unwrap_or_default(),
             figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+            figure.remark.clone().unwrap_or_default(),
         ]
     };
     let lines: Vec<_> = std::iter::once(head).chain(figures.iter().map(line_of)).collect();
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 7] = std::array::from_fn(width);
     println!();
     for line in &lines {
         let cells = line.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
-            0 | 2 | 3 => format!("{cell:<width$}"),
+            0 | 2 | 3 | 6 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
         println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());

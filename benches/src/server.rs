@@ -26,6 +26,11 @@ pub struct Server {
 impl Server {
     /// Starts one with the default limits.
     pub fn start(home: &Path) -> Outcome<Self> {
+        Self::start_with(home, "")
+    }
+
+    /// Starts one with further tables of the configuration.
+    pub fn start_with(home: &Path, tables: &str) -> Outcome<Self> {
         let this = std::env::current_exe()?;
         let program =
             this.with_file_name("farshore").with_extension(std::env::consts::EXE_EXTENSION);
@@ -43,7 +48,7 @@ impl Server {
         fs::write(
             &config,
             format!(
-                "[server]\nlisten = {:?}\n[store]\ndata_dir = {data:?}\nmaster_key_file = {key:?}\n[log]\nlevel = \"warn\"\n",
+                "[server]\nlisten = {:?}\n[store]\ndata_dir = {data:?}\nmaster_key_file = {key:?}\n[log]\nlevel = \"warn\"\n{tables}\n",
                 address.to_string()
             ),
         )?;
@@ -88,6 +93,14 @@ impl Server {
         Ok(serde_json::from_str::<MintedToken>(&minted)?.token)
     }
 
+    /// Tokens for so many new devices.
+    pub fn tokens(&self, tenant: &str, grant: &str, count: usize) -> Outcome<Vec<String>> {
+        let count = count.to_string();
+        let lines =
+            self.operate(&["token", "--tenant", tenant, "--scope", grant, "--count", &count])?;
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+
     fn operate(&self, arguments: &[&str]) -> Outcome<String> {
         let output = Command::new(&self.program)
             .args(arguments)
@@ -113,13 +126,24 @@ impl Server {
     }
 
     fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
+        self.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// The value of one of its metrics that has no labels.
+    pub fn metric(&self, name: &str) -> Outcome<f64> {
+        let answer = self.get("/metrics")?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.ok_or_else(|| format!("the server has no metric {name}"))?.parse()?)
+    }
+
+    fn get(&self, path: &str) -> Outcome<String> {
+        let mut stream = TcpStream::connect(self.address)?;
         let request =
-            format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.write_all(request.as_bytes()).is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.starts_with("HTTP/1.1 200")
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 

@@ -1,0 +1,128 @@
+//! The peer: nats-server, spoken to in its own text protocol, which is lines.
+//!
+//! It keeps nothing: a message is passed on from memory.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::outcome::{Failure, Outcome, ensure};
+
+/// What the table says of it.
+pub const REFERENCE: &str =
+    "nats-server 2.9 core, which keeps nothing: the same bytes from one to as many";
+const PACKAGE: &str = "nats-server";
+const PLACES: [&str; 3] = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
+const SUBJECT: &str = "rows";
+const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+const START_WITHIN: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// Longest line that it sends: what it says of itself.
+const READ_BYTES: usize = 4 << 10;
+
+/// A running server; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Nats {
+    address: SocketAddr,
+    process: Child,
+}
+
+impl Nats {
+    /// Starts one. An error says what is missing.
+    pub fn start() -> Outcome<Self> {
+        let places = PLACES.iter().map(|place| Path::new(place).join(PACKAGE));
+        let program: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
+        let program =
+            program.ok_or_else(|| format!("no nats-server: install the package {PACKAGE}"))?;
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let mut command = Command::new(program);
+        command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut nats = Self { address, process: command.spawn()? };
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let ended = nats.process.try_wait()?;
+            ensure(ended.is_none() && started.elapsed() < START_WITHIN, || {
+                "nats-server did not start".into()
+            })?;
+            std::thread::park_timeout(BETWEEN_LOOKS);
+        }
+        Ok(nats)
+    }
+
+    /// Someone who receives everything from now on.
+    pub async fn subscribe(&self) -> Outcome<Subscriber> {
+        let stream = tokio::net::TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let mut subscriber = Subscriber(tokio::io::BufReader::with_capacity(READ_BYTES, stream));
+        let hello = format!("{HELLO}SUB {SUBJECT} 1\r\nPING\r\n");
+        subscriber.0.write_all(hello.as_bytes()).await?;
+        // It says who it is first, and that it has read everything then.
+        while subscriber.line().await?.trim_end() != "PONG" {}
+        Ok(subscriber)
+    }
+
+    /// Someone who sends.
+    pub fn publisher(&self) -> Outcome<Publisher> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        reader.read_line(&mut String::new())?;
+        let mut publisher = Publisher(stream);
+        publisher.0.write_all(HELLO.as_bytes())?;
+        Ok(publisher)
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Someone who receives.
+pub struct Subscriber(tokio::io::BufReader<tokio::net::TcpStream>);
+
+impl Subscriber {
+    /// Waits for the next message and gives its length.
+    pub async fn next(&mut self) -> Outcome<usize> {
+        loop {
+            let line = self.line().await?;
+            if let Some(message) = line.strip_prefix("MSG ") {
+                let length: usize =
+                    message.split_whitespace().last().ok_or("a message has a length")?.parse()?;
+                let mut payload = vec![0; length + b"\r\n".len()];
+                self.0.read_exact(&mut payload).await?;
+                return Ok(length);
+            }
+            if line.trim_end() == "PING" {
+                self.0.write_all(b"PONG\r\n").await?;
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).await?;
+        if read == 0 { Err(Failure::from("nats-server is gone")) } else { Ok(line) }
+    }
+}
+
+/// Someone who sends.
+pub struct Publisher(TcpStream);
+
+impl Publisher {
+    /// Sends one message to all who receive.
+    pub fn publish(&mut self, payload: &[u8]) -> Outcome {
+        let mut message = format!("PUB {SUBJECT} {}\r\n", payload.len()).into_bytes();
+        message.extend_from_slice(payload);
+        message.extend_from_slice(b"\r\n");
+        Ok(self.0.write_all(&message)?)
+    }
+}
