@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use farshore_client::encrypted_file::{self, OpenMode};
 use farshore_client::store::SqlValue;
-use farshore_client::vault::SealedFile;
+use farshore_client::vault::{SealedFile, VaultLabel};
 use farshore_client::{Client, TokenSource};
+use rusqlite::Connection;
 
 use crate::flights::SCHEMA;
 use crate::outcome::Outcome;
@@ -28,6 +30,20 @@ pub fn of_tenant(dir: &Path, url: &str, token: &str) -> Outcome<Client> {
     fs::create_dir_all(&keys)?;
     let builder = Client::builder().dir(dir).schema(SCHEMA).vault(Arc::new(SealedFile::new(keys)));
     Ok(builder.server(url).token(TokenSource::fixed(token)?).build()?)
+}
+
+/// Opens the database of a device that is not running, with its own key.
+pub fn behind_the_sdk(dir: &Path) -> Outcome<Connection> {
+    let mut files = fs::read_dir(dir)?.flatten().map(|entry| entry.path());
+    let database = files.find(|path| path.extension().is_some_and(|ending| ending == "db"));
+    let database = database.ok_or("the device has no database")?;
+    let label = database.file_stem().and_then(|stem| stem.to_str()).ok_or("no name")?.to_owned();
+    let key = encrypted_file::unlock(
+        &database,
+        &SealedFile::new(dir.join("keys")),
+        &VaultLabel::new(&label)?,
+    )?;
+    Ok(encrypted_file::open(&database, &key, OpenMode::ReadWrite)?)
 }
 
 /// The integer that a SELECT gives.

@@ -15,6 +15,7 @@ use crate::device;
 use crate::flights::{self, Flight, SCHEMA};
 use crate::legs::{Readings, progress};
 use crate::load;
+use crate::machine;
 use crate::outcome::{Outcome, ensure};
 use crate::plan::Plan;
 use crate::proxy::{Carried, Proxy};
@@ -23,16 +24,28 @@ use crate::server::Server;
 use crate::set_reconciliation::{self, Exchange};
 
 const SMALL_ROWS: usize = 1_000;
-const LARGE_ROWS: usize = 300_000;
+const LARGE_ROWS: usize = 1_000_000;
 const QUICK_LARGE_ROWS: usize = 27_000;
-const DOCUMENTS: usize = 1_000;
+const DOCUMENTS: usize = 10_000;
+const QUICK_DOCUMENTS: usize = 1_000;
+/// Reconnects over which the server's processor time is taken.
+const TIMED_RECONNECTS: u32 = 50;
 const DOCUMENTS_PER_TRANSACTION: usize = 100;
 /// How long a connection may take to be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// What a device holds.
+#[derive(Debug, Clone, Copy)]
+struct Holdings {
+    rows: usize,
+    documents: usize,
+}
+
 /// What was found at one size.
 struct Size {
+    /// Processor time of the server for one reconnect, with the HTTP upgrade and the token's signature.
+    server_ms: f64,
     bytes: Readings,
     upgrade_bytes: Readings,
     round_trips: Readings,
@@ -42,14 +55,17 @@ struct Size {
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let large_rows = if plan.quick { QUICK_LARGE_ROWS } else { LARGE_ROWS };
-    let flights = flights::read(large_rows)?;
+    let documents = if plan.quick { QUICK_DOCUMENTS } else { DOCUMENTS };
+    let flights = flights::read(large_rows.min(plan.rows()))?;
     let home = plan.fresh_dir()?;
     let server = Server::start(home.path())?;
-    let small = at_size(plan, &server, "idle-small", &flights[..SMALL_ROWS])?;
-    let large = at_size(plan, &server, "idle-large", &flights)?;
+    let at_size =
+        |tenant, rows| at_size(plan, &server, tenant, &flights, Holdings { rows, documents });
+    let small = at_size("idle-small", SMALL_ROWS)?;
+    let large = at_size("idle-large", large_rows)?;
 
     let peer =
-        |rows: usize| format!("negentropy on the ids of {rows} rows and {DOCUMENTS} documents");
+        |rows: usize| format!("negentropy on the ids of {rows} rows and {documents} documents");
     let figure = |name: &str, size: &Size, rows| {
         let theirs = size.negentropy.bytes as f64;
         let note = format!(
@@ -72,27 +88,34 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             &peer(large_rows),
             large.negentropy.round_trips as f64,
         ),
+        Figure::alone("idle_reconnect.server_time", large.server_ms, "ms of a processor"),
         Figure::alone("idle_reconnect.upgrade", large.upgrade_bytes.median(), "bytes"),
     ])
 }
 
-fn at_size(plan: &Plan, server: &Server, tenant: &str, flights: &[Flight]) -> Outcome<Size> {
+fn at_size(
+    plan: &Plan,
+    server: &Server,
+    tenant: &str,
+    flights: &[Flight],
+    holdings: Holdings,
+) -> Outcome<Size> {
     server.create_tenant(tenant, SCHEMA)?;
     let home = plan.fresh_dir()?;
-    let notes = write_documents(server, tenant, &home.path().join("author"))?;
-    let ids = flights::ids(flights.len(), device::now_ms())?;
+    let notes = write_documents(server, tenant, &home.path().join("author"), holdings.documents)?;
+    let ids = flights::ids(holdings.rows, device::now_ms())?;
     load::seed(server, tenant, &ids, flights)?;
 
     let proxy = Proxy::to(server.address())?;
     let dir = home.path().join("device");
     let client = device::of_tenant(&dir, &proxy.url(), &server.token(tenant, "tenant:rw")?)?;
-    fill(&client, flights.len())?;
+    fill(&client, holdings)?;
     client.disconnect();
     wait_until_closed(&proxy)?;
     proxy.take();
 
     let mut sizes = [const { Vec::new() }; 4];
-    let bar = progress(&format!("idle_reconnect: {} rows", flights.len()), plan.pairs);
+    let bar = progress(&format!("idle_reconnect: {} rows", holdings.rows), plan.pairs);
     for _ in 0..plan.pairs {
         let (carried, elapsed_ms) = reconnect(&client, &proxy)?;
         let bytes = carried.up + carried.down;
@@ -102,17 +125,30 @@ fn at_size(plan: &Plan, server: &Server, tenant: &str, flights: &[Flight]) -> Ou
         bar.inc(1);
     }
     bar.finish_and_clear();
+    let serving = machine::processor_time(server.process());
+    for _ in 0..TIMED_RECONNECTS {
+        reconnect(&client, &proxy)?;
+    }
+    let serving = machine::processor_time(server.process()).zip(serving);
+    let serving = serving.ok_or("this system does not say how long a process ran")?;
+    let server_ms =
+        serving.0.saturating_sub(serving.1).as_secs_f64() * 1e3 / f64::from(TIMED_RECONNECTS);
     client.close()?;
     let [bytes, upgrade_bytes, round_trips, elapsed_ms] = sizes.map(Readings::new);
     let all_ids = [ids, notes].concat();
     let negentropy = set_reconciliation::of_equal_sides(&all_ids)?;
-    Ok(Size { bytes, upgrade_bytes, round_trips, elapsed_ms, negentropy })
+    Ok(Size { server_ms, bytes, upgrade_bytes, round_trips, elapsed_ms, negentropy })
 }
 
 /// A device of its own writes the documents and goes; gives their ids.
-fn write_documents(server: &Server, tenant: &str, dir: &Path) -> Outcome<Vec<RowId>> {
+fn write_documents(
+    server: &Server,
+    tenant: &str,
+    dir: &Path,
+    documents: usize,
+) -> Outcome<Vec<RowId>> {
     let author = device::of_tenant(dir, &server.url(), &server.token(tenant, "tenant:rw")?)?;
-    for batch in 0..DOCUMENTS / DOCUMENTS_PER_TRANSACTION {
+    for batch in 0..documents / DOCUMENTS_PER_TRANSACTION {
         author.write(|transaction| {
             for number in 0..DOCUMENTS_PER_TRANSACTION {
                 let title = format!("Visit {}", batch * DOCUMENTS_PER_TRANSACTION + number);
@@ -136,12 +172,12 @@ fn write_documents(server: &Server, tenant: &str, dir: &Path) -> Outcome<Vec<Row
     Ok(ids)
 }
 
-fn fill(client: &Client, rows: usize) -> Outcome {
+fn fill(client: &Client, Holdings { rows, documents }: Holdings) -> Outcome {
     client.connect()?;
     client.wait_for(Goal::CaughtUp, device::PATIENCE)?;
     let count = |what| device::integer(client, &format!("SELECT count(*) FROM {what}"));
     let (flights, notes) = (count("flights")?, count("notes")?);
-    let is_full = usize::try_from(flights) == Ok(rows) && usize::try_from(notes) == Ok(DOCUMENTS);
+    let is_full = usize::try_from(flights) == Ok(rows) && usize::try_from(notes) == Ok(documents);
     ensure(is_full, || format!("the device has {flights} rows and {notes} documents"))?;
     ensure(client.status().in_step, || "the device is not in step with the server".into())
 }

@@ -2,6 +2,7 @@
 //! it is the server that is measured.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use farshore_api::envelope;
@@ -17,8 +18,10 @@ use farshore_sync_core::wire::{
     Welcome, scopes_hash,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
+use hdrhistogram::Histogram;
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -33,6 +36,8 @@ use crate::server::Server;
 
 /// Rows of one transaction.
 pub const ROWS_PER_TRANSACTION: usize = 100;
+/// Most that a histogram knows, in microseconds.
+const MOST_US: u64 = 60_000_000;
 /// What a socket reads at a time.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
@@ -98,14 +103,44 @@ impl Load {
         flights: &[Flight],
     ) -> Outcome<Self> {
         let encoded = transactions(target.schema, shape.rows_per_transaction, ids, flights)?;
+        Self::of_transactions(target, shape, &encoded, ids.len())
+    }
+
+    /// Makes a device known to the server that will push these transactions, which touch so many rows.
+    pub fn of_transactions(
+        target: Target<'_>,
+        shape: Shape,
+        transactions: &[Vec<u8>],
+        rows: usize,
+    ) -> Outcome<Self> {
         Ok(Self {
             url: socket_url(target.server),
             token: target.server.token(target.tenant, target.grant)?,
             hello: hello(target.schema, target.grant, Standing::default())?,
-            pushes: pushes(&encoded, shape),
+            pushes: pushes(transactions, shape),
             in_flight: shape.pushes_in_flight,
-            rows: ids.len(),
+            rows,
         })
+    }
+
+    /// Cuts it into so many that one device pushes one after the other; what does not divide evenly is left out.
+    pub fn split(self, parts: usize) -> Vec<Self> {
+        let (pushes, rows) = (self.pushes.len() / parts, self.rows / parts);
+        let mut rest = self.pushes.into_iter();
+        let part = |_| Self {
+            url: self.url.clone(),
+            token: self.token.clone(),
+            hello: self.hello.clone(),
+            pushes: rest.by_ref().take(pushes).collect(),
+            in_flight: self.in_flight,
+            rows,
+        };
+        (0..parts).map(part).collect()
+    }
+
+    /// The messages that it will send.
+    pub fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        self.pushes.iter().map(|push| push.message.as_slice())
     }
 
     /// Connects, waits for the others, pushes everything and waits until all of it is acknowledged.
@@ -180,6 +215,7 @@ pub fn upgrade(url: &str, token: &str) -> Outcome<ClientRequestBuilder> {
 /// One device's socket.
 pub struct Connection {
     socket: Socket,
+    said: usize,
 }
 
 impl Connection {
@@ -190,17 +226,31 @@ impl Connection {
         let request = upgrade(url, token)?;
         let (mut socket, _) = connect_async_with_config(request, Some(config), true).await?;
         socket.send(Message::binary(hello.to_vec())).await?;
-        let mut connection = Self { socket };
+        let mut connection = Self { socket, said: 1 };
         match connection.next_frame().await? {
             ServerFrame::Welcome(welcome) if welcome.grants.is_none() => Ok((connection, welcome)),
             other => Err(format!("the server answered {} to Hello", other.kind()).into()),
         }
     }
 
-    /// Reads pages until one has a checkpoint.
-    pub async fn until_in_step(&mut self) -> Outcome {
-        while self.next_page().await?.checkpoint.is_none() {}
-        Ok(())
+    /// How many messages it has sent, Hello included, pushes not.
+    pub const fn said(&self) -> usize {
+        self.said
+    }
+
+    /// Reads pages until one has a checkpoint; gives the messages as they came.
+    pub async fn until_in_step(&mut self) -> Outcome<Vec<Bytes>> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.next_message().await?;
+            let frame = ServerFrame::from_bytes(&envelope::open(&message)?)?;
+            messages.push(message);
+            if let ServerFrame::Page(page) = frame
+                && page.checkpoint.is_some()
+            {
+                return Ok(messages);
+            }
+        }
     }
 
     /// The next page; answers to whether the device is there are given on the way.
@@ -223,6 +273,7 @@ impl Connection {
     }
 
     async fn pong(&mut self, number: u64) -> Outcome {
+        self.said += 1;
         let pong = envelope::seal(&ClientFrame::Pong(number).to_bytes());
         Ok(self.socket.send(Message::binary(pong)).await?)
     }
@@ -275,6 +326,72 @@ pub fn push_all(loads: Vec<Load>) -> Outcome<f64> {
     Ok(rows as f64 / took.as_secs_f64())
 }
 
+/// Pushes at once until it is enough, or until everything is pushed; gives the rows that were acknowledged.
+pub fn push_until(loads: Vec<Load>, enough: Arc<AtomicBool>) -> Outcome<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut pushing = JoinSet::new();
+        for load in loads {
+            let enough = Arc::clone(&enough);
+            pushing.spawn(async move {
+                let (mut connection, _) =
+                    Connection::open(&load.url, &load.token, &load.hello).await?;
+                let mut answered = 0;
+                for (at, push) in load.pushes.iter().enumerate() {
+                    let oldest = at.checked_sub(load.in_flight);
+                    let oldest = oldest.map_or(0, |at| load.pushes[at].last_number);
+                    while answered < oldest {
+                        answered = connection.next_answer(answered).await?;
+                    }
+                    if enough.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    connection.socket.send(Message::binary(push.message.clone())).await?;
+                }
+                Ok::<_, Failure>(answered as usize * ROWS_PER_TRANSACTION)
+            });
+        }
+        let mut rows = 0;
+        while let Some(pushed) = pushing.join_next().await {
+            rows += pushed??;
+        }
+        Ok(rows)
+    })
+}
+
+/// Pushes so many times a second, whether the earlier ones are answered or not, and gives from when each was due until
+/// it was acknowledged, in microseconds.
+pub fn push_on_time(load: Load, per_second: u32) -> Outcome<Histogram<u64>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut connection, _) = Connection::open(&load.url, &load.token, &load.hello).await?;
+        let interval = Duration::from_secs(1) / per_second;
+        let started = Instant::now() + interval;
+        let due = |number: u64| started + interval * u32::try_from(number).unwrap_or(u32::MAX);
+        let mut histogram = Histogram::new_with_max(MOST_US, 3)?;
+        let (mut sent, mut answered) = (0, 0);
+        let all = load.pushes.len() as u64;
+        while answered < all {
+            tokio::select! {
+                () = tokio::time::sleep_until(due(sent).into()), if sent < all => {
+                    let push = &load.pushes[sent as usize];
+                    connection.socket.send(Message::binary(push.message.clone())).await?;
+                    sent += 1;
+                }
+                answer = connection.next_answer(answered) => {
+                    let before = std::mem::replace(&mut answered, answer?);
+                    // Numbers begin with 1.
+                    for number in before..answered {
+                        let late = due(number).elapsed().as_micros();
+                        histogram.saturating_record(u64::try_from(late).unwrap_or(MOST_US));
+                    }
+                }
+            }
+        }
+        Ok(histogram)
+    })
+}
+
 /// Puts rows on the server before a bench begins.
 pub fn seed(server: &Server, tenant: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
     let schema = Schema::parse(SCHEMA)?;
@@ -321,27 +438,47 @@ pub fn transactions(
     flights: &[Flight],
 ) -> Outcome<Vec<Vec<u8>>> {
     let collection = schema.collection_named(COLLECTION).ok_or("no flights")?;
-    let mut stamp = Hlc::from_wall_ms(now_ms());
-    let mut encoded = Vec::new();
     let mut flights = flights.iter().cycle();
-    for (number, ids) in (1..).zip(ids.chunks(rows_per_transaction)) {
+    let inserts = ids.chunks(rows_per_transaction).map(|ids| {
         let insert = |(id, flight): (&RowId, &Flight)| {
             let cell = |(name, value): &(&'static str, Value)| {
                 let column = collection.column_named(name).ok_or("no such column")?;
                 Ok((column.column_id(), value.clone()))
             };
             let cells = Cells::new(flight.iter().map(cell).collect::<Outcome<_>>()?);
-            Ok(Mutation {
-                collection: collection.collection_id(),
-                row: *id,
-                op: Op::Insert { cells },
-            })
+            let (collection, row) = (collection.collection_id(), *id);
+            Ok(Mutation { collection, row, op: Op::Insert { cells } })
         };
-        let mutations = ids.iter().zip(flights.by_ref()).map(insert).collect::<Outcome<_>>()?;
+        ids.iter().zip(flights.by_ref()).map(insert).collect()
+    });
+    encode(inserts)
+}
+
+/// Transactions that write one column of these rows.
+pub fn updates(
+    schema: &Schema,
+    rows_per_transaction: usize,
+    ids: &[RowId],
+    column: &str,
+    value: &Value,
+) -> Outcome<Vec<Vec<u8>>> {
+    let collection = schema.collection_named(COLLECTION).ok_or("no flights")?;
+    let column = collection.column_named(column).ok_or("no such column")?.column_id();
+    let cells = Cells::new(vec![(column, value.clone())]);
+    let update = |row: &RowId| {
+        let (collection, op) = (collection.collection_id(), Op::Update { cells: cells.clone() });
+        Mutation { collection, row: *row, op }
+    };
+    encode(ids.chunks(rows_per_transaction).map(|ids| Ok(ids.iter().map(update).collect())))
+}
+
+fn encode(transactions: impl Iterator<Item = Outcome<Vec<Mutation>>>) -> Outcome<Vec<Vec<u8>>> {
+    let mut stamp = Hlc::from_wall_ms(now_ms());
+    let mut encode = |(number, mutations): (u64, Outcome<_>)| {
         stamp = stamp.next();
-        encoded.push(Transaction { number, stamp, mutations }.encode());
-    }
-    Ok(encoded)
+        Ok(Transaction { number, stamp, mutations: mutations? }.encode())
+    };
+    (1..).zip(transactions).map(&mut encode).collect()
 }
 
 /// Transactions in pushes. Each says what was answered when it may be sent.

@@ -17,11 +17,14 @@
 #![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod behind_1000;
+mod clock_storage;
 mod crowd;
 mod device;
 mod durable_push;
 mod fanout;
 mod flights;
+mod hot_tenants;
 mod idle_reconnect;
 mod idle_socket;
 mod initial_sync;
@@ -30,17 +33,22 @@ mod load;
 mod local_write;
 mod machine;
 mod nats;
+mod noisy_neighbour;
 mod outcome;
 mod plan;
 mod postgres;
 mod proxy;
 mod reconnect_storm;
+mod repair;
 mod report;
 mod server;
 mod set_reconciliation;
 mod single_write;
 mod sqlite;
+mod syncs;
 mod visible_latency;
+mod wire_bytes;
+mod wire_overhead;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use crate::outcome::Outcome;
 use crate::report::Figure;
 use crate::{
-    durable_push, fanout, idle_reconnect, idle_socket, initial_sync, local_write, machine,
-    reconnect_storm, single_write, visible_latency,
+    behind_1000, clock_storage, durable_push, fanout, hot_tenants, idle_reconnect, idle_socket,
+    initial_sync, local_write, machine, noisy_neighbour, reconnect_storm, repair, single_write,
+    visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -34,10 +35,16 @@ pub enum Bench {
     IdleReconnect,
     IdleSocket,
     ReconnectStorm,
+    Behind1000,
+    Repair,
+    WireOverhead,
+    ClockStorage,
+    NoisyNeighbour,
+    HotTenants,
 }
 
 impl Bench {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 15] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -47,6 +54,12 @@ impl Bench {
         Self::IdleReconnect,
         Self::IdleSocket,
         Self::ReconnectStorm,
+        Self::Behind1000,
+        Self::Repair,
+        Self::WireOverhead,
+        Self::ClockStorage,
+        Self::NoisyNeighbour,
+        Self::HotTenants,
     ];
 
     /// The name of its row.
@@ -61,6 +74,12 @@ impl Bench {
             Self::IdleReconnect => "idle_reconnect",
             Self::IdleSocket => "idle_socket",
             Self::ReconnectStorm => "reconnect_storm",
+            Self::Behind1000 => "behind_1000",
+            Self::Repair => "repair",
+            Self::WireOverhead => "wire_overhead",
+            Self::ClockStorage => "clock_storage",
+            Self::NoisyNeighbour => "noisy_neighbour",
+            Self::HotTenants => "hot_tenants",
         }
     }
 
@@ -91,6 +110,12 @@ impl Bench {
             Self::IdleReconnect => idle_reconnect::run(plan),
             Self::IdleSocket => idle_socket::run(plan),
             Self::ReconnectStorm => reconnect_storm::run(plan),
+            Self::Behind1000 => behind_1000::run(plan),
+            Self::Repair => repair::run(plan),
+            Self::WireOverhead => wire_overhead::run(plan),
+            Self::ClockStorage => clock_storage::run(plan),
+            Self::NoisyNeighbour => noisy_neighbour::run(plan),
+            Self::HotTenants => hot_tenants::run(plan),
         }
     }
 }

@@ -17,8 +17,17 @@ pub struct Exchange {
 
 /// Compares two sides that hold the same ids.
 pub fn of_equal_sides(ids: &[RowId]) -> Outcome<Exchange> {
-    let mut asking = Negentropy::owned(storage(ids)?, 0)?;
-    let mut answering = Negentropy::owned(storage(ids)?, 0)?;
+    of_sides(storage(ids, |_| 0)?, storage(ids, |_| 0)?)
+}
+
+/// Compares two sides of which one has every so manieth row in another version.
+pub fn of_versions(ids: &[RowId], every: usize) -> Outcome<Exchange> {
+    of_sides(storage(ids, |_| 0)?, storage(ids, |at| u8::from(at % every == 0))?)
+}
+
+fn of_sides(ours: NegentropyStorageVector, theirs: NegentropyStorageVector) -> Outcome<Exchange> {
+    let mut asking = Negentropy::owned(ours, 0)?;
+    let mut answering = Negentropy::owned(theirs, 0)?;
     let mut exchange = Exchange::default();
     let mut question = Some(asking.initiate()?);
     while let Some(message) = question {
@@ -30,18 +39,25 @@ pub fn of_equal_sides(ids: &[RowId]) -> Outcome<Exchange> {
     Ok(exchange)
 }
 
-fn storage(ids: &[RowId]) -> Outcome<NegentropyStorageVector> {
+/// What names a row in a version is a hash over both.
+fn storage(ids: &[RowId], version: impl Fn(usize) -> u8) -> Outcome<NegentropyStorageVector> {
     let mut storage = NegentropyStorageVector::with_capacity(ids.len());
-    for id in ids {
+    for (at, id) in ids.iter().enumerate() {
         let bytes = id.as_bytes();
         // A UUIDv7 begins with 48 bits of milliseconds.
         let mut millis = [0; 8];
         millis[2..].copy_from_slice(&bytes[..6]);
         storage.insert(
             u64::from_be_bytes(millis),
-            Id::from_byte_array(*blake3::hash(bytes).as_bytes()),
+            Id::from_byte_array(*hash(bytes, version(at)).as_bytes()),
         )?;
     }
     storage.seal()?;
     Ok(storage)
+}
+
+fn hash(id: &[u8; 16], version: u8) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(id).update(&[version]);
+    hasher.finalize()
 }

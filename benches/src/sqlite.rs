@@ -13,6 +13,8 @@ use crate::outcome::Outcome;
 
 /// Page cache, as in the SDK.
 const CACHE_KIB: u32 = 16 * 1024;
+/// As SQLCipher has it.
+const PAGE_BYTES: i64 = 4096;
 /// As in the SDK.
 const WAL_SIZE_LIMIT_BYTES: u32 = 16 * 1024 * 1024;
 
@@ -73,6 +75,20 @@ impl Raw {
         }
         Ok(flights.len() as f64 / started.elapsed().as_secs_f64())
     }
+}
+
+impl Raw {
+    /// The bytes of its pages that hold something.
+    pub fn used_bytes(&self) -> Outcome<i64> {
+        used_bytes(&self.connection)
+    }
+}
+
+/// The bytes of a database's pages that hold something.
+pub fn used_bytes(connection: &Connection) -> Outcome<i64> {
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    Ok((number("page_count")? - number("freelist_count")?) * PAGE_BYTES)
 }
 
 fn insert(transaction: &Transaction<'_>, sql: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {

@@ -1,0 +1,136 @@
+//! `hot_tenants`: acknowledged transactions of one row a second from 1,000 devices that each wait for the answer
+//! before they send the next, each in a tenant of its own, against as many devices in one tenant.
+//!
+//! Fsyncs are counted by the kernel, not by us.
+
+use std::thread;
+
+use farshore_sync_core::schema::Schema;
+use farshore_sync_core::value::Value;
+
+use crate::device;
+use crate::flights::{self, Flight, SCHEMA_BY_SITE};
+use crate::legs::{Readings, in_turns, progress};
+use crate::load::{self, Load, Shape, Target};
+use crate::machine::Busy;
+use crate::outcome::{Failure, Outcome};
+use crate::plan::Plan;
+use crate::report::Figure;
+use crate::server::Server;
+use crate::syncs::Syncs;
+
+const NAME: &str = "hot_tenants";
+const DEVICES: usize = 1_000;
+const QUICK_DEVICES: usize = 100;
+/// Of each device in each run.
+const ROWS: usize = 20;
+/// Commands that prepare tenants and devices at a time.
+const PREPARING: usize = 4;
+const UNIT: &str = "transactions/s";
+const SITE: &str = "s00";
+
+/// What the devices push in each run; the first one stands last.
+type Runs = Vec<Vec<Load>>;
+
+pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
+    let devices = if plan.quick { QUICK_DEVICES } else { DEVICES };
+    let home = plan.fresh_dir()?;
+    let server = Server::start(home.path())?;
+    server.create_tenant("hot-one", SCHEMA_BY_SITE)?;
+    let (mut of_many, mut of_one) = prepare(plan, &server, devices)?;
+
+    let mut busiest = 0.0_f64;
+    let (mut syncs_many, mut syncs_one) = (Vec::new(), Vec::new());
+    let mut uncounted = None;
+    let mut said = String::new();
+    let rows = (devices * ROWS) as f64;
+    let mut leg = |runs: &mut Runs, syncs: &mut Vec<f64>| {
+        let loads = runs.pop().ok_or("more runs than were prepared")?;
+        let counting = Syncs::of(server.process(), home.path());
+        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
+        let rate = load::push_all(loads)?;
+        busiest = busiest.max(generator.share().unwrap_or_default());
+        said = format!("generator {}, server {}", generator.describe(), serving.describe());
+        match counting.and_then(Syncs::count) {
+            Ok(count) => syncs.push(count as f64 / rows),
+            Err(missing) => uncounted = Some(missing),
+        }
+        Ok::<_, Failure>(rate)
+    };
+    let leg = std::cell::RefCell::new(&mut leg);
+    let [many, one] = in_turns(
+        NAME,
+        plan.pairs,
+        [
+            ("many tenants", &mut || (leg.borrow_mut())(&mut of_many, &mut syncs_many)),
+            ("one tenant", &mut || (leg.borrow_mut())(&mut of_one, &mut syncs_one)),
+        ],
+    )?;
+    let reference = format!("{devices} devices in one tenant");
+    let figure = Figure::of_legs(NAME, UNIT, &many, &reference, &one);
+    let note = format!("{}; {devices} tenants; in the last run: {said}", figure.note);
+    let mut figures = vec![figure.noted(note).loaded_by(Some(busiest))];
+    figures.push(match uncounted {
+        None => Figure::against(
+            "hot_tenants.fsyncs",
+            Readings::new(syncs_many).median(),
+            "fsyncs a row",
+            &reference,
+            Readings::new(syncs_one).median(),
+        ),
+        Some(missing) => Figure::alone("hot_tenants.fsyncs", f64::NAN, "fsyncs a row")
+            .remarked(missing.to_string()),
+    });
+    Ok(figures)
+}
+
+/// The loads of each run: of devices in tenants of their own, and of as many in one tenant.
+fn prepare(plan: &Plan, server: &Server, devices: usize) -> Outcome<(Runs, Runs)> {
+    let schema = Schema::parse(SCHEMA_BY_SITE)?;
+    let rows = ROWS * plan.pairs;
+    let numbers: Vec<usize> = (0..devices).collect();
+    let bar = progress("hot_tenants: preparing tenants", devices);
+    let flights = flights::read(rows)?;
+    let prepare_one = |number: &usize| {
+        let (tenant, site) = (format!("hot-{number}"), format!("s{number}"));
+        server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
+        let many = load_of(server, &schema, &tenant, SITE, &flights)?.split(plan.pairs);
+        let one = load_of(server, &schema, "hot-one", &site, &flights)?.split(plan.pairs);
+        bar.inc(1);
+        Ok::<_, Failure>((many, one))
+    };
+    let prepared: Vec<Outcome<Vec<_>>> = thread::scope(|scope| {
+        let parts: Vec<_> = numbers
+            .chunks(devices.div_ceil(PREPARING))
+            .map(|numbers| scope.spawn(move || numbers.iter().map(prepare_one).collect()))
+            .collect();
+        let joined = parts.into_iter().map(thread::ScopedJoinHandle::join);
+        joined
+            .map(|part| part.unwrap_or_else(|_| Err("a preparing thread panicked".into())))
+            .collect()
+    });
+    bar.finish_and_clear();
+    let empty = || (0..plan.pairs).map(|_| Vec::with_capacity(devices)).collect::<Runs>();
+    let (mut of_many, mut of_one) = (empty(), empty());
+    for (many, one) in prepared.into_iter().collect::<Outcome<Vec<_>>>()?.into_iter().flatten() {
+        // Runs are taken from the end, and numbers rise.
+        of_many.iter_mut().rev().zip(many).for_each(|(run, load)| run.push(load));
+        of_one.iter_mut().rev().zip(one).for_each(|(run, load)| run.push(load));
+    }
+    Ok((of_many, of_one))
+}
+
+fn load_of(
+    server: &Server,
+    schema: &Schema,
+    tenant: &str,
+    site: &str,
+    flights: &[Flight],
+) -> Outcome<Load> {
+    let mut flights = flights.to_vec();
+    flights.iter_mut().for_each(|flight| flight.push(("site_id", Value::from(site))));
+    let ids = flights::ids(flights.len(), device::now_ms())?;
+    let grant = format!("site/{site}:rw");
+    let target = Target { server, tenant, schema, grant: &grant };
+    Load::prepare(target, Shape::ONE_BY_ONE, &ids, &flights)
+}
