@@ -12,8 +12,10 @@ use farshore_server::auth::authenticator::DeviceToken;
 use farshore_server::auth::key_id::KeyOwner;
 use farshore_server::auth::operator_key::OperatorKey;
 use farshore_server::auth::{Authenticator, OperatorPrincipal, signing_key};
+use farshore_server::bus::Bus;
 use farshore_server::config::{Config, Settings};
 use farshore_server::http::error::HttpError;
+use farshore_server::telemetry::metrics::Metrics;
 use farshore_store::scope::ScopeAuthority;
 use farshore_store::sealing::MasterKey;
 use farshore_store::signing_keys::{SigningAlgorithm, SigningKeyRecord};
@@ -186,7 +188,14 @@ impl Platform {
         let alive = Arc::new(AtomicBool::new(true));
         let (auth, catalog) = self.parts(&alive);
         let config = self.0.config.clone();
-        let app = App::new(catalog, auth, config, Arc::new(self.0.clock.clone()));
+        let app = App::new(
+            catalog,
+            auth,
+            config,
+            Arc::new(self.0.clock.clone()),
+            Metrics::new(),
+            Bus::alone(),
+        );
         let operator = self.operator(&app);
         Running { app, operator, alive, connections: Vec::new() }
     }

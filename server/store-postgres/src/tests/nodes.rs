@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use farshore_store::SharedTenantStore;
 use farshore_store::catalog::Catalog as _;
 use farshore_store::conformance::{note_batch, sample_tenant_named};
-use farshore_store::sync::PageRequest;
+use farshore_store::sync::{PageRequest, ScopeRead};
 use tokio::sync::watch;
 
 use super::*;
@@ -20,9 +20,9 @@ async fn follow(store: SharedTenantStore, stop: watch::Receiver<bool>) -> Vec<u6
     let mut position = 0;
     loop {
         let stopping = *stop.borrow();
-        let positions = vec![("tenant".parse().unwrap(), position)];
+        let scopes = vec![ScopeRead::from_checkpoint("tenant".parse().unwrap(), position)];
         let page =
-            store.page(PageRequest { positions, target_bytes: 2_000, max_rows: 50 }).await.unwrap();
+            store.page(PageRequest { scopes, target_bytes: 2_000, max_rows: 50 }).await.unwrap();
         seen.extend(page.rows.iter().map(|row| row.seq));
         position = page.positions[0];
         if stopping && page.complete {

@@ -1,7 +1,7 @@
 //! The hot path's statements look rows up by index, whatever the statistics say.
 
 use farshore_store::conformance::{commit_notes, sample_tenant_named};
-use farshore_store::sync::PageRequest;
+use farshore_store::sync::{PageRequest, ScopeRead};
 
 use super::*;
 
@@ -20,8 +20,11 @@ async fn a_commit_reads_no_whole_table() {
             WHERE schemaname = 'tenant_demo' AND relname <> 'standing'";
         let before = settled(&server, scans).await;
         commit_notes(&store, 100).await;
-        let positions = vec![("tenant".parse().unwrap(), store.head().await.unwrap().seq - 50)];
-        let request = PageRequest { positions, target_bytes: 1 << 20, max_rows: 1_000 };
+        let scopes = vec![ScopeRead::from_checkpoint(
+            "tenant".parse().unwrap(),
+            store.head().await.unwrap().seq - 50,
+        )];
+        let request = PageRequest { scopes, target_bytes: 1 << 20, max_rows: 1_000 };
         assert_eq!(store.page(request).await.unwrap().rows.len(), 50);
         let read = settled(&server, scans).await - before;
         assert!(read < u64::from(ROWS), "{read} rows read one after another; {analyse}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farshore_store::SharedTenantStore;
 use farshore_store::conformance::sample_tenant_named;
 use farshore_store::devices::DeviceRecord;
-use farshore_store::sync::PageRequest;
+use farshore_store::sync::{PageRequest, ScopeRead};
 use farshore_store::sync_core::ids::{DeviceId, UserId};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use test_services::pgbouncer::PgBouncer;
@@ -74,8 +74,8 @@ async fn query(store: &SharedTenantStore, tenant: usize, kind: usize) -> bool {
             store.put_device(&refused).await.is_ok()
         }
         2 => {
-            let positions = vec![("tenant".parse().unwrap(), 0)];
-            let request = PageRequest { positions, target_bytes: 1 << 20, max_rows: 100 };
+            let scopes = vec![ScopeRead::from_checkpoint("tenant".parse().unwrap(), 0)];
+            let request = PageRequest { scopes, target_bytes: 1 << 20, max_rows: 100 };
             store.page(request).await.unwrap().rows.len() != tenant + 1
         }
         // Nobody waits for the answer any more, at some moment.
