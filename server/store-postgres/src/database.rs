@@ -16,6 +16,12 @@ use crate::query::Query;
 /// How much longer than the server's own timeout we wait for an answer, for what the network takes.
 const NETWORK_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a connection may be idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a connection may live: what the server remembers for it grows with every tenant that it has seen, by some
+/// dozen KiB each.
+const MAX_LIFETIME: Duration = Duration::from_secs(600);
+
 /// The way to the database.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -46,6 +52,8 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections.get())
             .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms.into()))
+            .idle_timeout(IDLE_TIMEOUT)
+            .max_lifetime(MAX_LIFETIME)
             // `begin` finds out by itself, without a round trip for each transaction.
             .test_before_acquire(false)
             .connect_lazy_with(config.url.options());
@@ -65,12 +73,17 @@ impl Database {
         let script = format!("{begin};{};{opening}", self.limits(pace));
         let mut stale_connections = 0;
         loop {
-            let connection = self.pool.acquire().await?;
+            let connection = self.pool.acquire().await.map_err(|error| match error {
+                sqlx::Error::PoolTimedOut => {
+                    Failure::NoConnection { timeout_ms: self.config.acquire_timeout_ms }
+                }
+                error => error.into(),
+            })?;
             let mut transaction =
                 Transaction { connection, patience: self.patience(pace), ended: false };
             match transaction.script(script.clone()).await {
                 Ok(rows) => return Ok((transaction, rows)),
-                Err(failure)
+                Err(failure @ Failure::Sqlx(_))
                     if failure.is_dead_connection()
                         && stale_connections < self.config.max_connections.get() =>
                 {

@@ -14,6 +14,10 @@ pub(crate) enum Failure {
     Damaged(String),
     #[error("a value cannot be sent: {0}")]
     Encode(BoxDynError),
+    #[error(
+        "no connection to the database within {timeout_ms} ms: it is not there, or all connections are in use"
+    )]
+    NoConnection { timeout_ms: u32 },
     #[error("the database has not answered within {timeout_ms} ms")]
     NoAnswer { timeout_ms: u128 },
     #[error("the master key does not fit")]
@@ -30,16 +34,20 @@ impl Failure {
             Self::Store(error) => error,
             Self::Damaged(detail) => StoreError::Damaged { operation, detail },
             Self::Encode(error) => StoreError::Database { operation, source: error },
-            other @ (Self::NoAnswer { .. } | Self::WrongMasterKey | Self::Worker(_)) => {
-                StoreError::database(operation, other)
-            }
+            other @ (Self::NoConnection { .. }
+            | Self::NoAnswer { .. }
+            | Self::WrongMasterKey
+            | Self::Worker(_)) => StoreError::database(operation, other),
         }
     }
 
-    /// Whether the connection was dead before anything was asked: the server was restarted, or a pooler closed it.
+    /// Whether nothing more can be asked on the connection: the server was restarted, a pooler closed it, or it does
+    /// not answer.
     pub fn is_dead_connection(&self) -> bool {
         match self {
-            Self::Sqlx(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+            Self::NoAnswer { .. } | Self::Sqlx(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {
+                true
+            }
             // Connection exceptions, and those by which a server ends its sessions.
             Self::Sqlx(error) => {
                 code_of(error).is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))

@@ -38,6 +38,19 @@ impl Server {
         ended.parse().unwrap()
     }
 
+    async fn somebody_waits_for_a_lock(&self) {
+        let look = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+            self.database.name()
+        );
+        let seen = timeout(PATIENCE, async {
+            while self.run(&look) == "0" {
+                sleep(BETWEEN_LOOKS).await;
+            }
+        });
+        seen.await.expect("somebody waits");
+    }
+
     /// Waits for a connection that sleeps, and ends it: what a killed process leaves behind.
     async fn end_the_sleeping_connection(&self) {
         let ended = timeout(PATIENCE, async {
@@ -143,6 +156,43 @@ async fn connections_that_ended_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_gone_is_an_error_in_time() {
+    let mut server = Server::new();
+    server.config.acquire_timeout_ms = 500;
+    let (catalog, authority) = server.catalog().await;
+    let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    let name = server.database.name();
+    let end_all = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{name}'"
+    );
+    server.run(&format!("ALTER ROLE {name} NOLOGIN; {end_all}"));
+    let error = timeout(PATIENCE, store.head()).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+    server.run(&format!("ALTER ROLE {name} LOGIN"));
+    commit_notes(&store, 1).await;
+}
+
+#[tokio::test]
+async fn all_connections_in_use_is_an_error_in_time() {
+    let mut server = Server::cramped();
+    server.config.acquire_timeout_ms = 200;
+    let (catalog, authority) = server.catalog().await;
+    let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    let holder = server.hold_standing().await;
+    // The first waits for the lock, and all others for its connection.
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(note_batch(1)).await }
+    });
+    server.somebody_waits_for_a_lock().await;
+    let error = store.head().await.unwrap_err().to_string();
+    assert!(error.contains("no connection to the database within 200 ms"), "{error}");
+    holder.end(Ok(())).await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(store.head().await.unwrap().seq, 2);
+}
+
+#[tokio::test]
 async fn a_commit_that_nobody_waits_for_any_more_leaves_nothing() {
     let server = Server::cramped();
     let (catalog, authority) = server.catalog().await;
@@ -151,9 +201,14 @@ async fn a_commit_that_nobody_waits_for_any_more_leaves_nothing() {
     // Somebody holds the tenant's lock: the commit has begun its transaction and waits in it.
     let (other, other_authority) = server.catalog().await;
     let other = other.open(&scope(&other_authority, "demo")).await.unwrap();
-    let holder = Server::hold_standing(&server).await;
-    let waiting = timeout(Duration::from_millis(300), store.commit(note_batch(1))).await;
-    assert!(waiting.is_err(), "it waits for the lock");
+    let holder = server.hold_standing().await;
+    let commit = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(note_batch(1)).await }
+    });
+    server.somebody_waits_for_a_lock().await;
+    commit.abort();
+    assert!(commit.await.unwrap_err().is_cancelled());
     holder.end(Ok(())).await.unwrap();
     assert_eq!(other.head().await.unwrap(), head);
     commit_notes(&store, 3).await;
@@ -166,7 +221,7 @@ async fn a_commit_waits_for_the_lock_no_longer_than_allowed() {
     server.config.lock_timeout_ms = 100;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
-    let holder = Server::hold_standing(&server).await;
+    let holder = server.hold_standing().await;
     let error = timeout(PATIENCE, store.commit(note_batch(1))).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("lock timeout"), "{error}");
     holder.end(Ok(())).await.unwrap();
