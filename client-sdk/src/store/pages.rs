@@ -150,7 +150,7 @@ impl Tx<'_> {
             .number;
         let key = (entry.collection, entry.row);
         if self.known.progress.refill != Refill::No && entry.payload != RowPayload::Departed {
-            self.note_seen(key)?;
+            self.note_seen(key, landed)?;
         }
         match &entry.payload {
             RowPayload::State(bytes) => self.apply_state(key, scope, bytes, landed),
@@ -225,12 +225,18 @@ impl Tx<'_> {
         scope: ScopeNumber,
         landed: &mut Landed,
     ) -> Result<(), Failure> {
-        let Some(head) = self.head(key)? else { return Ok(()) };
-        let on_server = head.pending.as_ref().is_none_or(|pending| pending.base.is_some());
-        if on_server && head.scope == Some(scope) {
-            self.set_base(key, Some(head), None, landed)?;
+        let Some(stored) = self.load(key)? else { return Ok(()) };
+        let pending = stored.head.pending.as_ref();
+        let on_server = pending.is_none_or(|pending| pending.base.is_some());
+        if !on_server || stored.head.scope != Some(scope) {
+            return Ok(());
         }
-        Ok(())
+        if self.known.progress.refill == Refill::NewEpoch
+            && let Some(visible) = stored.visible
+        {
+            landed.departed.insert(key, visible);
+        }
+        self.set_base(key, Some(stored.head), None, landed)
     }
 
     /// The next local write has to be later than what it is written over.

@@ -3,7 +3,7 @@
 //! What the app sees is the server's state with every pending transaction applied again, in the order of their
 //! numbers. One that no longer applies (its row was deleted, say) is passed over: the server will refuse it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use farshore_sync_core::digest::row_sum;
 use farshore_sync_core::document::ChangeHash;
@@ -33,11 +33,13 @@ pub(super) struct Landed {
     pub numbers: BTreeSet<u64>,
     /// Rows that were laid anew without them.
     rows: HashSet<RowKey>,
+    /// What was seen of rows that left a scope in a new epoch: they may come again in another one.
+    pub departed: HashMap<RowKey, RowState>,
 }
 
 impl Landed {
     pub(super) fn new(numbers: BTreeSet<u64>) -> Self {
-        Self { numbers, rows: HashSet::new() }
+        Self { numbers, ..Self::default() }
     }
 }
 

@@ -81,9 +81,12 @@ impl Tx<'_> {
     }
 
     /// The refill brought a row. In a new epoch it is remembered as it was before.
-    pub(super) fn note_seen(&mut self, key: RowKey) -> Result<(), Failure> {
+    pub(super) fn note_seen(&mut self, key: RowKey, landed: &mut Landed) -> Result<(), Failure> {
         let before = match self.known.progress.refill {
-            Refill::NewEpoch => self.load(key)?.and_then(|stored| stored.visible),
+            Refill::NewEpoch => match landed.departed.remove(&key) {
+                Some(visible) => Some(visible),
+                None => self.load(key)?.and_then(|stored| stored.visible),
+            },
             Refill::BelowHorizon | Refill::No => None,
         };
         let mut statement = self.connection.prepare_cached(

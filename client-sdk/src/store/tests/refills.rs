@@ -189,6 +189,26 @@ fn what_was_answered_and_had_not_come_back_is_offered_again() {
 }
 
 #[test]
+fn what_is_newer_is_offered_although_the_row_has_moved_meanwhile() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let visit = |site: &str| [("site", site.into()), ("purpose", "old".into())];
+    let id = local.write(|tx| tx.insert("visits", None, &visit("a")));
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.update("visits", id, &[("purpose", "newer".into())]));
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.update("visits", id, &[("site", "b".into())]));
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.text("visits", id, "purpose"), "newer");
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    assert_eq!(other.text("visits", id, "purpose"), "newer");
+    local.check();
+}
+
+#[test]
 fn a_deletion_is_offered_although_the_restored_server_never_knew_the_row() {
     let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
     let mut restored = server.clone();
