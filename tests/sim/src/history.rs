@@ -102,6 +102,9 @@ pub enum Fate {
 pub struct History {
     /// Every transaction that a store took, in the order in which they were made.
     pub transactions: Vec<Transaction>,
+    /// Whether the server was restored from a backup. Of a row that was deleted then, what it held is kept only as
+    /// far as the devices know it.
+    pub restored: bool,
 }
 
 impl History {

@@ -265,6 +265,7 @@ impl Network {
 
     /// Makes everything work again for a device.
     pub fn heal(&self, device: usize) {
+        self.each_pipe(device, |_, pipe| pipe.lock().truncate_next = false);
         self.set_dialling(device, Dialling::Works);
         self.set_flow(device, Direction::Up, Flow::Open);
         self.set_flow(device, Direction::Down, Flow::Open);

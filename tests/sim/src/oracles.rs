@@ -15,6 +15,9 @@ use crate::shape::{self, ADDED_DEFAULT, Role, SITE_COLUMN, Shape, TEXT_FIELD};
 mod final_state;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use final_state::judge;
 pub use watch::Watch;
 
@@ -41,7 +44,7 @@ pub enum Violation {
     Stuck(String),
     /// A frame of one tenant held bytes of another.
     Leaked(String),
-    /// A device shows rows that it may not read.
+    /// A device shows rows that it may not read, or was let write where it may not.
     NotGranted(String),
     /// A stamp is in the future of the server.
     Clock(String),

@@ -291,7 +291,10 @@ impl Plan {
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| chance.once_in(3)).collect();
         // Who lost the right to write what a backup lacks cannot offer it again: that loss is no fault.
         let restores = faults.contains(&Fault::Restore);
-        faults.retain(|fault| !restores || *fault != Fault::Grant);
+        // And a tombstone that is purged before every device has met the restored server cannot tell a deletion from a
+        // loss.
+        let apart = [Fault::Grant, Fault::Purge];
+        faults.retain(|fault| !restores || !apart.contains(fault));
         let per_fault = chance.between(2, 8);
         let pace_ms = *chance.pick(&[5, 50, 1_000, 10_000]).expect("there are some");
         let steps = chance.between(10, MAX_STEPS);

@@ -284,7 +284,8 @@ impl<'a> World<'a> {
                 Ok(torn) => self.violations.extend(torn),
                 Err(error) => self.violations.push(Violation::Failed(error.to_string())),
             }
-            match Watch::counters(shape, device.version, client) {
+            let deleted = &self.deleted[device.tenant];
+            match Watch::counters(shape, device.version, client, deleted) {
                 Ok(counters) => self.violations.extend(watch.monotonic(counters, &status)),
                 Err(error) => self.violations.push(Violation::Failed(error.to_string())),
             }
@@ -354,10 +355,6 @@ impl<'a> World<'a> {
                     _ => None,
                 });
                 self.deleted[tenant].extend(gone);
-                if deeds.iter().any(|deed| matches!(deed, Deed::Restore { .. })) {
-                    // What still waited when the row was deleted is not what came back.
-                    self.watches[device.index].forget();
-                }
                 let made =
                     Transaction { device: device.index, number, deeds, fate: Fate::Accepted };
                 self.histories[tenant].transactions.push(made);
@@ -453,6 +450,7 @@ impl<'a> World<'a> {
 
     /// The app looks at what was refused. What it does not know for certain to be refused it leaves alone.
     fn review(&mut self, device: usize, pick: u64, again: bool) {
+        self.watches[device].forget();
         let tenant = self.devices[device].tenant;
         let Some(client) = self.devices[device].client().cloned() else { return };
         let Ok(entries) = client.quarantine() else { return };
@@ -501,21 +499,27 @@ impl<'a> World<'a> {
             }
         }
         let began_ms = self.timeline.elapsed_ms();
-        while !self.is_settled() {
-            if self.timeline.elapsed_ms() - began_ms > DRAIN_LIMIT_MS {
-                self.stuck();
-                return;
+        let mut settled_at_ms = None;
+        loop {
+            let now_ms = self.timeline.elapsed_ms();
+            // A server whose clock was set closes connections once more.
+            settled_at_ms = settled_at_ms.filter(|_| self.is_settled());
+            if settled_at_ms.is_none() && self.is_settled() {
+                settled_at_ms = Some(now_ms);
+            }
+            match settled_at_ms {
+                Some(at_ms) if now_ms - at_ms >= QUIET_MS => {
+                    self.drained_ms = at_ms - began_ms;
+                    return;
+                }
+                None if now_ms - began_ms > DRAIN_LIMIT_MS => return self.stuck(),
+                _ => {}
             }
             self.pass(DRAIN_LOOK_MS).await;
             self.help_apps();
             if !self.violations.is_empty() {
                 return;
             }
-        }
-        self.drained_ms = self.timeline.elapsed_ms() - began_ms;
-        self.pass(QUIET_MS).await;
-        if !self.is_settled() {
-            self.stuck();
         }
     }
 
@@ -564,6 +568,9 @@ impl<'a> World<'a> {
 
     async fn judge(&mut self) {
         self.settle_fates();
+        let restored = self.epochs > 0;
+        self.histories.iter_mut().for_each(|history| history.restored = restored);
+        self.check_rights();
         let mut views: Vec<View> = Vec::new();
         for device in &self.devices {
             match device.view() {
@@ -611,6 +618,28 @@ impl<'a> World<'a> {
                     // may have seen and offered.
                     let restored = self.epochs > 0;
                     made.fate = if restored { Fate::Doubtful } else { fate_of(*code) };
+                }
+            }
+        }
+    }
+
+    /// Where rights never changed, nothing is accepted that a device had no right to.
+    fn check_rights(&mut self) {
+        let changes = |action: &Action| matches!(action, Action::Grant { .. } | Action::Restore);
+        if self.plan.steps.iter().any(|step| changes(&step.action)) {
+            return;
+        }
+        for made in self.histories.iter().flat_map(|history| &history.transactions) {
+            let granted = &self.devices[made.device].grants;
+            let may = |scope: &Scope| {
+                granted.iter().any(|grant| grant.scope == *scope && grant.rights == Rights::Write)
+            };
+            for deed in made.deeds.iter().filter(|_| made.fate == Fate::Accepted) {
+                if let Deed::Insert { row, scope } = deed
+                    && !may(scope)
+                {
+                    let what = format!("device {} was let write {row:?} in {scope}", made.device);
+                    self.violations.push(Violation::NotGranted(what));
                 }
             }
         }

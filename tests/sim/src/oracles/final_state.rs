@@ -116,7 +116,11 @@ fn counters(history: &History, view: &View, found: &mut Vec<Violation>) {
         for (column, shown) in columns {
             let ColumnValue::Counter(shown) = shown else { continue };
             let cell = (row.clone(), column.clone());
-            let (least, most) = sums.get(&cell).copied().unwrap_or_default();
+            let (least, mut most) = sums.get(&cell).copied().unwrap_or_default();
+            if history.restored {
+                // What was counted and not answered before a restore counts again where others offered it first.
+                most = i64::MAX;
+            }
             if !(least..=most).contains(shown) {
                 let what = format!("{cell:?} is {shown}, and {least} to {most} were added");
                 found.push(Violation::NotOnce(what));
@@ -171,9 +175,16 @@ fn texts(history: &History, view: &View, found: &mut Vec<Violation>) {
         ColumnValue::Document(json) => json.get(TEXT_FIELD)?.as_str(),
         _ => None,
     };
+    let deleted = history.effective().filter_map(|(deed, _)| match deed {
+        Deed::Delete { row } => Some(row),
+        _ => None,
+    });
+    let deleted: BTreeSet<&RowKey> = deleted.filter(|_| history.restored).collect();
     let mut typed: BTreeMap<(&Cell, &str), Fate> = BTreeMap::new();
     for (deed, fate) in history.effective() {
-        if let Deed::Type { cell, word } = deed {
+        if let Deed::Type { cell, word } = deed
+            && !deleted.contains(&cell.0)
+        {
             let best = typed.entry((cell, word)).or_insert(fate);
             *best = (*best).min(fate);
         }

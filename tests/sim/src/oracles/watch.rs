@@ -6,7 +6,7 @@ use farshore_client::store::{QueryError, SqlValue};
 use farshore_client::{Client, Status};
 use farshore_sync_core::schema::ColumnType;
 
-use super::{Role, Shape, Violation};
+use super::{Role, RowKey, Shape, Violation};
 
 /// Counters by the place of their collection and column in the shape, and the bytes of their row's id.
 pub type Counters = BTreeMap<(usize, usize, Vec<u8>), i64>;
@@ -60,18 +60,26 @@ impl Watch {
         Ok(found)
     }
 
-    /// Every counter that a device shows.
+    /// Every counter that a device shows, without those of rows that somebody deletes: what waits on a row when it is
+    /// deleted does not come back with it.
     ///
     /// # Errors
     /// Where the SDK does not read.
-    pub fn counters(shape: &Shape, version: u32, client: &Client) -> Result<Counters, QueryError> {
+    pub fn counters(
+        shape: &Shape,
+        version: u32,
+        client: &Client,
+        deleted: &[RowKey],
+    ) -> Result<Counters, QueryError> {
         let mut shown = Counters::new();
         for (at, collection) in shape.collections_of(version).iter().enumerate() {
             let counters = collection.columns.iter().enumerate();
             for (column, counter) in counters.filter(|(_, of)| of.kind == ColumnType::Counter) {
                 let sql = format!("SELECT id, {} FROM {}", counter.name, collection.name);
                 for row in client.query(&sql, &[])?.rows {
-                    if let [SqlValue::Bytes(id), SqlValue::Int(value)] = &row[..] {
+                    if let [SqlValue::Bytes(id), SqlValue::Int(value)] = &row[..]
+                        && !deleted.iter().any(|(_, row)| row.as_bytes()[..] == id[..])
+                    {
                         shown.insert((at, column, id.clone()), *value);
                     }
                 }
