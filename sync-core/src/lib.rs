@@ -13,7 +13,9 @@
 //! - [`reason`]: why a mutation was refused.
 //! - [`wire`]: the frames of the sync protocol and every cap on them.
 //! - [`replica`]: the device's half of the protocol as a state machine.
+//! - [`bugs`]: the bug bank, by which the simulator is measured; not in any release.
 
+pub mod bugs;
 pub mod digest;
 pub mod document;
 pub mod hlc;

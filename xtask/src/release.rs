@@ -22,7 +22,16 @@ pub fn bench(arguments: &[String]) -> Result<(), Failure> {
 
 /// Builds and runs the simulator. It is built alone: it wants a clock of the runtime that can be paused, which has no
 /// place in programs that ship.
+///
+/// With `--bugs` it plants the bug bank, which no release can hold, and is built for development.
 pub fn sim(arguments: &[String]) -> Result<(), Failure> {
+    if arguments.iter().any(|argument| argument == "--bugs") {
+        preflight::check(&[preflight::BUILD])?;
+        let mut command =
+            process::cargo(["run", "--package", "farshore-sim", "--features", "bugs", "--"]);
+        command.args(arguments);
+        return process::run(command);
+    }
     build_and_run(&[], "farshore-sim", "farshore-sim", arguments)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{DigestKey, row_sum};
 use farshore_sync_core::ids::Scope;
 use farshore_sync_core::reason::ReasonCode;
@@ -104,6 +105,9 @@ impl Tx<'_> {
             .collect();
         let kept: BTreeSet<&Scope> = grants.iter().map(|grant| &grant.scope).collect();
         for gone in before.values().filter(|granted| !kept.contains(&granted.grant.scope)) {
+            if bugs::planted(Bug::ScopeNotPurged) {
+                continue;
+            }
             self.purge_scope(gone.number, &gone.grant.scope, now_ms)?;
         }
         let staged = self.known.progress.staged > 0;

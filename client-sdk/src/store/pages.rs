@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::row_sum;
 use farshore_sync_core::hlc::{Hlc, Stamp};
 use farshore_sync_core::replica::Checked;
@@ -79,6 +80,9 @@ impl Tx<'_> {
             self.age_changes()?;
         }
         let mut landed = Landed::new(self.landed_by(checkpoint.seq)?);
+        if bugs::planted(Bug::CursorBeforeRows) {
+            self.drop_staged()?;
+        }
         for place in 0..self.known.progress.staged {
             let staged = self.staged(place)?;
             self.apply_page(&staged.rows, &staged.chunks, &mut landed)?;
@@ -247,6 +251,9 @@ impl Tx<'_> {
     }
 
     fn observe_hlc(&mut self, hlc: Hlc) {
+        if bugs::planted(Bug::ClockNotObserved) {
+            return;
+        }
         let progress = &mut self.known.progress;
         progress.seen = progress.seen.max(hlc);
         progress.clock.observe(hlc);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is dropped by itself. The app lists, repairs, resubmits or discards.
 
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::mutation::{Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::wire::RefusedMutation;
@@ -38,7 +39,9 @@ impl Tx<'_> {
         ])?;
         self.remember_rows(number, &read.transaction)?;
         self.drop_changes(number)?;
-        self.take_off(number, &mut Landed::new([number].into()))?;
+        if !bugs::planted(Bug::RefusalNotUndone) {
+            self.take_off(number, &mut Landed::new([number].into()))?;
+        }
         let was_unanswered: bool = self
             .connection
             .prepare_cached("SELECT answered IS NULL FROM fs_outbox WHERE number = ?1")?

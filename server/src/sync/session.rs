@@ -15,6 +15,7 @@ use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
     DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult, ScopeRead,
 };
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::ids::{CollectionId, DeviceId, Scope};
 use farshore_sync_core::wire::limits::{
@@ -466,7 +467,7 @@ impl Session {
     /// Sends a page that was read, once every push that it may hold has been answered.
     fn release(&mut self, effects: &mut Vec<Effect>) {
         let Some((read, after)) = self.parked.take() else { return };
-        if self.answered < after {
+        if self.answered < after && !bugs::planted(Bug::PageBeforeAnswer) {
             self.parked = Some((read, after));
             return;
         }
@@ -480,6 +481,9 @@ impl Session {
                 page.positions.push(PositionUpdate { scope: index, seq: *seq });
             }
             held.rows = *seq;
+            if bugs::planted(Bug::ChangesAfterPosition) {
+                held.changes = *seq;
+            }
         }
         if read.complete {
             self.totals = read.totals;
@@ -489,7 +493,7 @@ impl Session {
             self.checkpoint_wanted = false;
             self.told = read.head.seq;
             // A commit that came while the page was being read, or waited, may not be in it.
-            if self.heard_of > read.head.seq {
+            if self.heard_of > read.head.seq && !bugs::planted(Bug::MissedCommitForgotten) {
                 self.lagged();
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use farshore_store::sync::{Committed, RowChange};
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{Sum, Totals};
 use farshore_sync_core::wire::limits::{MAX_ROWS_PER_PAGE, PAGE_TARGET_BYTES};
 use farshore_sync_core::wire::{Checkpoint, Grant, Page};
@@ -115,6 +116,10 @@ impl Update {
 
     /// The message for all sessions with the same scopes, made once.
     pub fn message(&self, grants_hash: Sum, make: impl FnOnce() -> Bytes) -> Bytes {
+        let grants_hash = match bugs::planted(Bug::MessageCacheWithoutScopes) {
+            true => Sum(0),
+            false => grants_hash,
+        };
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.entry(grants_hash).or_insert_with(make).clone()
     }

@@ -7,6 +7,7 @@ use super::{
     PROTOCOL_VERSION, PUSH_TARGET_BYTES, Phase, Push, RetryPolicy, ServerFrame, Standing, Status,
     StoreReply, StoreRequest, is_final, limits,
 };
+use crate::bugs::{self, Bug};
 use crate::wire::FaultCode;
 
 /// Comparisons in one connection after which a difference is only reported: repair did not help.
@@ -112,6 +113,11 @@ impl Replica {
             Event::Opened => self.opened(now_ms, effects),
             Event::Closed(cause) => self.closed(cause, now_ms, entropy, effects),
             Event::Frame(frame) => self.frame(*frame, now_ms, entropy, effects),
+            Event::LocalCommit
+                if bugs::planted(Bug::RetryOnWriteOnly) && self.status.phase == Phase::Waiting =>
+            {
+                self.open(effects);
+            }
             Event::LocalCommit => self.read_outbox(effects),
             Event::Token(token) => self.token(token, effects),
             Event::Timer => self.timer(now_ms, entropy, effects),
@@ -154,7 +160,7 @@ impl Replica {
         self.failures = self.failures.saturating_add(1);
         self.status.phase = Phase::Waiting;
         self.status.checkpoint = None;
-        self.status.retry_at_ms = (!is_final(&cause))
+        self.status.retry_at_ms = (!is_final(&cause) && !bugs::planted(Bug::RetryOnWriteOnly))
             .then(|| now_ms + self.retry.delay_ms(self.failures, &cause, entropy));
         self.status.cause = Some(cause);
         let _ = effects;
@@ -187,7 +193,9 @@ impl Replica {
             }
             Link::Up(session) => {
                 let silence_ms = now_ms.saturating_sub(session.heard_at_ms);
-                if silence_ms >= limits::SILENCE_LIMIT_MS {
+                if bugs::planted(Bug::SilenceEndured) && silence_ms >= limits::HEARTBEAT_MS {
+                    session.heard_at_ms = now_ms;
+                } else if silence_ms >= limits::SILENCE_LIMIT_MS {
                     self.fail(Cause::Silent, now_ms, entropy, effects);
                 } else if silence_ms >= limits::HEARTBEAT_MS
                     && session.pinged_at_ms.is_none()

@@ -1,6 +1,7 @@
 //! How a mutation changes a row. Server, device and simulator all call this.
 
 use super::{Cell, Life, RowState, SetEntry};
+use crate::bugs::{self, Bug};
 use crate::document::ChangeHash;
 use crate::hlc::Stamp;
 use crate::mutation::{Cells, Op};
@@ -42,6 +43,9 @@ impl RowState {
     ) -> Result<Self, ApplyError> {
         let mut state = match (row, &op) {
             (Some(row), Op::Restore | Op::Delete | Op::Offer { .. }) => row,
+            (Some(row), _) if row.is_deleted() && bugs::planted(Bug::EditRevivesRow) => {
+                Self { life: None, ..row }
+            }
             (Some(row), _) if row.is_deleted() => return Err(ApplyError::RowDeleted),
             (Some(row), _) => row,
             (None, Op::Insert { .. } | Op::Offer { .. }) => Self::default(),

@@ -8,8 +8,11 @@
 //! - [`world`]: carries a plan out. [`device`], [`platform`], [`disk`], [`network`], [`time`]: what it is made of.
 //! - [`history`]: what apps did; [`oracles`]: what must hold, judged from that alone.
 //! - [`shrink`]: makes a failing plan smaller. [`campaign`]: many seeds.
+//! - `bank` (a feature): how well the harness catches the bugs of the bug bank.
 //! - [`chance`]: everything random.
 
+#[cfg(feature = "bugs")]
+pub mod bank;
 pub mod campaign;
 pub mod chance;
 pub mod device;

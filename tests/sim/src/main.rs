@@ -14,6 +14,9 @@ use farshore_sim::{network, oracles};
 
 /// Violations of one run that are printed.
 const VIOLATIONS_SHOWN: usize = 5;
+/// Characters of a violation that the report of the bug bank prints.
+#[cfg(feature = "bugs")]
+const VIOLATION_SHOWN_CHARS: usize = 120;
 
 /// Runs seeds of the deterministic simulator: all kept ones, then new ones.
 #[derive(Debug, Parser)]
@@ -34,6 +37,14 @@ struct Arguments {
     /// Run this seed alone, and make its plan smaller if it fails.
     #[arg(long, conflicts_with_all = ["seeds", "from", "minutes"])]
     seed: Option<u64>,
+    /// Plant the bugs of the bug bank one after the other, and run seeds until each is caught.
+    #[cfg(feature = "bugs")]
+    #[arg(long)]
+    bugs: bool,
+    /// Plant this bug alone.
+    #[cfg(feature = "bugs")]
+    #[arg(long, requires = "bugs")]
+    bug: Option<String>,
     /// Print every frame of the smallest plan that fails.
     #[arg(long, requires = "seed")]
     narrate: bool,
@@ -41,11 +52,42 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    #[cfg(feature = "bugs")]
+    if arguments.bugs {
+        let passed = bank(&arguments);
+        return if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let passed = match arguments.seed {
         Some(seed) => one(seed, arguments.narrate),
         None => many(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether every bug of the bank was caught.
+#[cfg(feature = "bugs")]
+fn bank(arguments: &Arguments) -> bool {
+    use farshore_sim::bank::{Caught, measure};
+    use farshore_sync_core::bugs::Bug;
+
+    let (first, threads) = (arguments.from.unwrap_or(0), arguments.threads.max(1));
+    let tell = |caught: &Caught| {
+        let (name, seeds, seconds) = (caught.bug.as_str(), caught.seeds, caught.took.as_secs_f64());
+        match &caught.violation {
+            Some(violation) => {
+                let what = violation.to_string();
+                let what: String = what.chars().take(VIOLATION_SHOWN_CHARS).collect();
+                println!("{name}: caught after {seeds} seeds, {seconds:.1} s: {what}");
+            }
+            None => println!("{name}: NOT CAUGHT in {seeds} seeds, {seconds:.1} s"),
+        }
+    };
+    let wanted = |bug: &&Bug| arguments.bug.as_deref().is_none_or(|name| name == bug.as_str());
+    let bugs: Vec<Bug> = Bug::ALL.iter().filter(wanted).copied().collect();
+    let caught = measure(&bugs, first, arguments.seeds, threads, tell);
+    let missed = caught.iter().filter(|caught| caught.violation.is_none()).count();
+    println!("{} of {} bugs caught", caught.len() - missed, caught.len());
+    missed == 0
 }
 
 fn one(seed: u64, narrate: bool) -> bool {

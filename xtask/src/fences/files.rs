@@ -9,6 +9,9 @@ use super::tree::Tree;
 /// The only crate that may say `unsafe`: its foreign interface is generated.
 const MAY_BE_UNSAFE: &str = "bindings/";
 
+/// The feature that plants bugs, as a manifest names it for another crate, and the only manifest that may.
+const BUG_BANK: (&str, &str) = ("farshore-sync-core/bugs", "tests/sim/Cargo.toml");
+
 /// Every file and crate that lacks what it must have.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = manifests(tree);
@@ -36,6 +39,9 @@ fn unsafe_code(path: &str, text: &str) -> Vec<Violation> {
 fn manifests(tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (path, text) in tree.texts_ending("Cargo.toml") {
+        if text.contains(BUG_BANK.0) && path != BUG_BANK.1 {
+            violations.push(Violation::new(path, "only the simulator may plant the bug bank"));
+        }
         let manifest: Table = match text.parse() {
             Ok(manifest) => manifest,
             Err(error) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::DigestKey;
 use farshore_sync_core::document::ChangeHash;
 use farshore_sync_core::ids::{ColumnId, DeviceId, Scope};
@@ -88,6 +89,9 @@ impl State {
     }
 
     pub fn write(&mut self, plan: Plan) -> Committed {
+        if bugs::planted(Bug::AnsweredAndLost) && plan.committed.seq.is_multiple_of(7) {
+            return plan.committed;
+        }
         plan.departures.into_iter().for_each(|departure| self.depart(departure));
         plan.rows.into_iter().for_each(|row| self.put(row));
         for (row, seq) in plan.resequenced {
@@ -99,11 +103,16 @@ impl State {
             changes.into_iter().for_each(|(bucket, change)| sums.bucket_mut(bucket).add(change));
         }
         for (device, outcome) in plan.outcomes {
+            if bugs::planted(Bug::AnswerForgotten) {
+                continue;
+            }
             self.outcomes.insert((device, outcome.outcome.number), outcome);
         }
         for (device, mark) in plan.devices {
             self.outcomes.retain(|(of, number), _| *of != device || *number > mark.forgotten());
-            self.marks.insert(device, mark);
+            if !bugs::planted(Bug::MarkNotStored) {
+                self.marks.insert(device, mark);
+            }
         }
         self.head.seq = plan.committed.seq;
         plan.committed
@@ -153,6 +162,8 @@ impl State {
 
     fn forget(&mut self, scope: Scope, seq: u64) {
         self.order.remove(&(scope, seq));
-        self.head.horizon = self.head.horizon.max(seq);
+        if !bugs::planted(Bug::PurgeWithoutHorizon) {
+            self.head.horizon = self.head.horizon.max(seq);
+        }
     }
 }

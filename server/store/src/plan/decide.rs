@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{Sum, bucket_of, row_sum};
 use farshore_sync_core::document::{self, Change, ChangeHash};
 use farshore_sync_core::hlc::{Hlc, MAX_FUTURE_DRIFT_MS, Stamp, clamp};
@@ -370,7 +371,8 @@ impl<'a> Writer<'a> {
         }
         let deleted = row.state.is_deleted();
         if let Some((scope, old, bytes)) = before {
-            if !old.is_deleted() {
+            let moves = *scope != row.scope && bugs::planted(Bug::DigestNotMoved);
+            if !old.is_deleted() && !moves {
                 let sum = row_sum(self.context.digest_key, key.0, key.1, bytes);
                 self.sum_mut(scope, key).remove(sum);
             }
@@ -484,7 +486,8 @@ fn refused(index: usize, refusal: Refusal) -> RefusedMutation {
 }
 
 fn may_write(grants: &[Grant], scope: &Scope) -> bool {
-    grants.iter().any(|grant| grant.rights == Rights::Write && grant.scope == *scope)
+    bugs::planted(Bug::WriteNotAuthorised)
+        || grants.iter().any(|grant| grant.rights == Rights::Write && grant.scope == *scope)
 }
 
 /// A row that the device may not even read looks to it as if it were not there.
