@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use farshore_client::Goal;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device;
 use crate::flights::{self, SCHEMA};
-use crate::legs::{Readings, in_turns};
+use crate::legs::{Readings, in_turns, progress};
 use crate::load;
 use crate::machine;
 use crate::outcome::{Outcome, ensure};
@@ -22,6 +23,9 @@ use crate::server::Server;
 use crate::sqlite::{Encryption, Raw};
 
 const TENANT: &str = "initial-sync";
+/// Devices that are filled at once for the server's memory.
+const AT_ONCE: usize = 20;
+const QUICK_AT_ONCE: usize = 5;
 
 /// What the process that is the device says in the end.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,11 +71,47 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         let memory = Readings::new(memory).median();
         figures.push(Figure::alone("initial_sync.device_memory", memory, "MiB"));
     }
-    if let Some(memory) = machine::peak_memory_mib(server.process()) {
-        let note = "initial_sync.server_memory: the most that the server held, seeding included";
-        figures.push(Figure::alone("initial_sync.server_memory", memory, "MiB").noted(note));
-    }
+    figures.extend(server_memory(plan, &server)?);
     Ok(figures)
+}
+
+/// The most that the server holds while it fills many devices at once, against filling one.
+fn server_memory(plan: &Plan, server: &Server) -> Outcome<Vec<Figure>> {
+    let many = if plan.quick { QUICK_AT_ONCE } else { AT_ONCE };
+    let tokens = server.tokens(TENANT, "tenant:rw", many)?;
+    let url = server.url();
+    let peak_of = |tokens: &[String]| -> Outcome<(f64, f64)> {
+        machine::forget_peak(server.process())?;
+        let bar = progress(&format!("initial_sync: {} at once", tokens.len()), tokens.len());
+        let fill = |token: &String| {
+            let dir = plan.fresh_dir()?;
+            let filled = fill_a_device(&url, token, dir.path());
+            bar.inc(1);
+            filled
+        };
+        let filled: Vec<Outcome<Filled>> = thread::scope(|scope| {
+            let fill = &fill;
+            let filling: Vec<_> =
+                tokens.iter().map(|token| scope.spawn(move || fill(token))).collect();
+            let joined = filling.into_iter().map(thread::ScopedJoinHandle::join);
+            joined
+                .map(|device| device.unwrap_or_else(|_| Err("a thread panicked".into())))
+                .collect()
+        });
+        bar.finish_and_clear();
+        let filled = filled.into_iter().collect::<Outcome<Vec<_>>>()?;
+        let device = filled.iter().filter_map(|filled| filled.memory_mib).fold(0.0, f64::max);
+        let peak = machine::peak_memory_mib(server.process());
+        Ok((peak.ok_or("this system does not say what a process holds")?, device))
+    };
+    let (one, _) = peak_of(&tokens[..1])?;
+    let (all, device) = peak_of(&tokens)?;
+    let note = format!(
+        "initial_sync.server_memory: {many} devices at once, new to the server; the largest of them took {device:.0} MiB"
+    );
+    let figure =
+        Figure::against("initial_sync.server_memory", all, "MiB", "one device at a time", one);
+    Ok(vec![figure.noted(note)])
 }
 
 fn fill_a_device(url: &str, token: &str, dir: &Path) -> Outcome<Filled> {

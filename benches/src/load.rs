@@ -437,19 +437,30 @@ pub fn transactions(
     ids: &[RowId],
     flights: &[Flight],
 ) -> Outcome<Vec<Vec<u8>>> {
-    let collection = schema.collection_named(COLLECTION).ok_or("no flights")?;
-    let mut flights = flights.iter().cycle();
+    inserts(schema, COLLECTION, rows_per_transaction, ids, flights)
+}
+
+/// Transactions of inserts into any collection: for each id a row, from the first one again where there are fewer.
+pub fn inserts(
+    schema: &Schema,
+    collection: &str,
+    rows_per_transaction: usize,
+    ids: &[RowId],
+    rows: &[Flight],
+) -> Outcome<Vec<Vec<u8>>> {
+    let collection = schema.collection_named(collection).ok_or("no such collection")?;
+    let mut rows = rows.iter().cycle();
     let inserts = ids.chunks(rows_per_transaction).map(|ids| {
-        let insert = |(id, flight): (&RowId, &Flight)| {
+        let insert = |(id, row): (&RowId, &Flight)| {
             let cell = |(name, value): &(&'static str, Value)| {
                 let column = collection.column_named(name).ok_or("no such column")?;
                 Ok((column.column_id(), value.clone()))
             };
-            let cells = Cells::new(flight.iter().map(cell).collect::<Outcome<_>>()?);
+            let cells = Cells::new(row.iter().map(cell).collect::<Outcome<_>>()?);
             let (collection, row) = (collection.collection_id(), *id);
             Ok(Mutation { collection, row, op: Op::Insert { cells } })
         };
-        ids.iter().zip(flights.by_ref()).map(insert).collect()
+        ids.iter().zip(rows.by_ref()).map(insert).collect()
     });
     encode(inserts)
 }

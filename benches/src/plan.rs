@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use crate::outcome::Outcome;
 use crate::report::Figure;
 use crate::{
-    behind_1000, clock_storage, durable_push, fanout, hot_tenants, idle_reconnect, idle_socket,
-    initial_sync, local_write, machine, noisy_neighbour, reconnect_storm, repair, single_write,
-    visible_latency, wire_overhead,
+    behind_1000, clock_storage, durable_push, durable_streams, fanout, hot_tenants, idle_reconnect,
+    idle_socket, initial_sync, local_write, machine, noisy_neighbour, reconnect_storm, repair,
+    single_write, text_traces, visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -41,10 +41,12 @@ pub enum Bench {
     ClockStorage,
     NoisyNeighbour,
     HotTenants,
+    TextTraces,
+    DurableStreams,
 }
 
 impl Bench {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -60,6 +62,8 @@ impl Bench {
         Self::ClockStorage,
         Self::NoisyNeighbour,
         Self::HotTenants,
+        Self::TextTraces,
+        Self::DurableStreams,
     ];
 
     /// The name of its row.
@@ -80,6 +84,8 @@ impl Bench {
             Self::ClockStorage => "clock_storage",
             Self::NoisyNeighbour => "noisy_neighbour",
             Self::HotTenants => "hot_tenants",
+            Self::TextTraces => "text_traces",
+            Self::DurableStreams => "durable_streams",
         }
     }
 
@@ -116,6 +122,8 @@ impl Bench {
             Self::ClockStorage => clock_storage::run(plan),
             Self::NoisyNeighbour => noisy_neighbour::run(plan),
             Self::HotTenants => hot_tenants::run(plan),
+            Self::TextTraces => text_traces::run(plan),
+            Self::DurableStreams => durable_streams::run(plan),
         }
     }
 }
