@@ -4,15 +4,16 @@
 //! run in turns (ABAB), so that both meet the same machine. Encryption and durability are on in every leg: SQLCipher
 //! with `synchronous=FULL` on devices, server and peers, unless a row says otherwise. The server is a process of its own.
 //!
-//! - [`local_write`], [`initial_sync`], [`durable_push`], [`visible_latency`], [`idle_reconnect`]: one file a row.
+//! - One file a row, named as the row: [`plan::Bench`] lists them, [`rows`] says what each means.
 //! - [`plan`]: which benches there are, and what they run with.
 //! - [`legs`]: legs in turns, medians and ranges.
-//! - [`report`]: the table and the JSON.
+//! - [`report`], [`performance`]: the table and the JSON; the page for readers.
 //! - [`flights`]: the data.
-//! - [`server`], [`device`], [`load`]: our side: the server's process, the SDK, and devices that only push.
-//! - [`sqlite`], [`set_reconciliation`]: the peers.
-//! - [`proxy`]: what goes over the wire, byte by byte.
-//! - [`machine`]: the disk's fsync, memory and processor time of processes.
+//! - [`server`], [`device`], [`load`], [`crowd`]: our side: the server's process, the SDK, devices that only push, and
+//!   many that are only connected.
+//! - [`sqlite`], [`postgres`], [`nats`], [`streams`], [`set_reconciliation`]: the peers.
+//! - [`proxy`], [`wire_bytes`]: what goes over the wire, byte by byte, and what of it is values.
+//! - [`machine`], [`syncs`]: the disk's fsync, memory and processor time of processes, and how often one syncs.
 //! - [`outcome`]: how a bench fails.
 #![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
@@ -36,15 +37,18 @@ mod machine;
 mod nats;
 mod noisy_neighbour;
 mod outcome;
+mod performance;
 mod plan;
 mod postgres;
 mod proxy;
 mod reconnect_storm;
 mod repair;
 mod report;
+mod rows;
 mod server;
 mod set_reconciliation;
 mod single_write;
+mod small_documents;
 mod sqlite;
 mod streams;
 mod syncs;
@@ -53,7 +57,7 @@ mod visible_latency;
 mod wire_bytes;
 mod wire_overhead;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -73,6 +77,9 @@ struct Options {
     /// Write the results as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
+    /// Write the results as a page for readers, with a plot beside it
+    #[arg(long, value_name = "PATH")]
+    report: Option<PathBuf>,
     /// Less data and shorter runs: to see that everything works, not to quote
     #[arg(long)]
     quick: bool,
@@ -113,8 +120,13 @@ fn run(options: &Options, benches: &[Bench]) -> Outcome {
     if let Some(path) = &options.json {
         report::write_json(path, &[])?;
     }
+    if let Some(folder) = options.report.as_deref().and_then(Path::parent) {
+        let there = folder.as_os_str().is_empty() || folder.is_dir();
+        outcome::ensure(there, || format!("there is no folder {}", folder.display()))?;
+    }
     let plan = Plan::new(options.quick, options.dir.as_deref())?;
-    println!("{}", plan.describe()?);
+    let setting = plan.describe()?;
+    println!("{setting}");
     let mut results = Vec::new();
     for bench in benches {
         eprintln!("{}", bench.name());
@@ -124,6 +136,9 @@ fn run(options: &Options, benches: &[Bench]) -> Outcome {
         // What is there so far survives a bench that fails later.
         if let Some(path) = &options.json {
             report::write_json(path, &results)?;
+        }
+        if let Some(path) = &options.report {
+            performance::write(path, &setting, benches, &results)?;
         }
     }
     report::print_table(&results);

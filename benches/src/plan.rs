@@ -11,7 +11,7 @@ use crate::report::Figure;
 use crate::{
     behind_1000, clock_storage, durable_push, durable_streams, fanout, hot_tenants, idle_reconnect,
     idle_socket, initial_sync, local_write, machine, noisy_neighbour, reconnect_storm, repair,
-    single_write, text_traces, visible_latency, wire_overhead,
+    single_write, small_documents, text_traces, visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -41,12 +41,13 @@ pub enum Bench {
     ClockStorage,
     NoisyNeighbour,
     HotTenants,
+    SmallDocuments,
     TextTraces,
     DurableStreams,
 }
 
 impl Bench {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -62,6 +63,7 @@ impl Bench {
         Self::ClockStorage,
         Self::NoisyNeighbour,
         Self::HotTenants,
+        Self::SmallDocuments,
         Self::TextTraces,
         Self::DurableStreams,
     ];
@@ -84,6 +86,7 @@ impl Bench {
             Self::ClockStorage => "clock_storage",
             Self::NoisyNeighbour => "noisy_neighbour",
             Self::HotTenants => "hot_tenants",
+            Self::SmallDocuments => "small_documents",
             Self::TextTraces => "text_traces",
             Self::DurableStreams => "durable_streams",
         }
@@ -122,6 +125,7 @@ impl Bench {
             Self::ClockStorage => clock_storage::run(plan),
             Self::NoisyNeighbour => noisy_neighbour::run(plan),
             Self::HotTenants => hot_tenants::run(plan),
+            Self::SmallDocuments => small_documents::run(plan),
             Self::TextTraces => text_traces::run(plan),
             Self::DurableStreams => durable_streams::run(plan),
         }

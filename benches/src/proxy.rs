@@ -34,7 +34,7 @@ pub struct Carried {
     pub round_trips: usize,
 }
 
-/// The pieces of the connections since the last [`Proxy::take`].
+/// What connections carried since the last [`Proxy::take`].
 #[derive(Debug, Default)]
 struct Transcript {
     carried: Carried,
@@ -80,13 +80,17 @@ impl Proxy {
 
     /// What was carried since the last time.
     pub fn take(&self) -> Carried {
-        let mut transcript = lock(&self.transcript);
-        let open = transcript.open;
-        std::mem::replace(&mut *transcript, Transcript { open, ..Transcript::default() }).carried
+        std::mem::take(&mut lock(&self.transcript).carried)
     }
 }
 
 impl Transcript {
+    /// A connection opens: it begins with an upgrade again.
+    fn begin(&mut self) {
+        let (carried, open) = (self.carried, self.open + 1);
+        *self = Self { carried, open, ..Self::default() };
+    }
+
     fn note(&mut self, direction: Direction, piece: &[u8]) {
         let side = direction as usize;
         let after_head = if self.head_is_over[side] {
@@ -123,7 +127,7 @@ fn carry(device: TcpStream, server: TcpStream, transcript: &Arc<Mutex<Transcript
         return;
     };
     let (up, down) = (Arc::clone(transcript), Arc::clone(transcript));
-    lock(transcript).open += 1;
+    lock(transcript).begin();
     thread::spawn(move || pour(from_device, server, Direction::Up, &up));
     thread::spawn(move || {
         pour(from_server, device, Direction::Down, &down);

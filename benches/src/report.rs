@@ -152,7 +152,7 @@ pub fn write_json(path: &Path, figures: &[Figure]) -> Outcome {
 }
 
 /// Three digits are more than a machine repeats.
-fn rounded(value: f64) -> String {
+pub fn rounded(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),

@@ -12,6 +12,7 @@ use farshore_api::tokens::MintedToken;
 use crate::outcome::{Outcome, ensure};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// A running server; it is killed when this is dropped.
@@ -75,6 +76,18 @@ impl Server {
     /// Its process.
     pub fn process(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Lets it end by itself, so that every file is as it leaves them.
+    pub fn stop(mut self) -> Outcome {
+        let told = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status()?;
+        ensure(told.success(), || "the server could not be told to stop".into())?;
+        let started = Instant::now();
+        while self.process.try_wait()?.is_none() {
+            ensure(started.elapsed() < STOP_WITHIN, || "the server does not stop".into())?;
+            std::thread::park_timeout(BETWEEN_LOOKS);
+        }
+        Ok(())
     }
 
     /// Creates a tenant with a schema.

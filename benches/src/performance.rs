@@ -1,0 +1,183 @@
+//! The page for readers: what was measured where, what each row means, and how far from its peer each one is.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::outcome::Outcome;
+use crate::plan::Bench;
+use crate::report::{Figure, rounded};
+
+/// What the page begins with, whatever was measured.
+const HEAD: &str = "\
+# Performance
+
+`cargo xtask bench -- --report docs/performance.md` measures and writes this page; `cargo xtask bench -- --help` has the options.
+Peers run in the same run on the same machine, in turns with ours, so that a ratio means more than a rate.
+Encryption and fsync are on in every leg unless a row says otherwise.
+";
+/// The plot beside the page.
+const PLOT: &str = "performance-ratios.svg";
+
+/// Writes the page and its plot.
+pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) -> Outcome {
+    let mut page = HEAD.to_owned();
+    write!(page, "\n## The run\n\n```text\ncommit {}\n{}\n{setting}\n```\n", commit(), machine())?;
+    let plotted = plotted(figures);
+    if !plotted.is_empty() {
+        fs::write(path.with_file_name(PLOT), plot(&plotted))?;
+        write!(
+            page,
+            "\n## Against peers\n\n![How many times as good as its peer each row is]({PLOT})\n"
+        )?;
+        page.push_str("\nTo the right of the line ours is better, to the left the peer; the scale is logarithmic.\n");
+    }
+    page.push_str(
+        "\n## Figures\n\n| name | value | unit | reference | its value | ratio | remark |\n",
+    );
+    page.push_str("|---|---|---|---|---|---|---|\n");
+    for figure in figures {
+        writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
+            figure.name,
+            rounded(figure.value),
+            figure.unit,
+            figure.reference.as_deref().unwrap_or_default(),
+            figure.reference_value.map(rounded).unwrap_or_default(),
+            figure.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+            figure.remark.as_deref().unwrap_or_default(),
+        )?;
+    }
+    page.push_str("\n## What the rows mean\n\n| name | meaning | to reach |\n|---|---|---|\n");
+    for bench in benches {
+        let row = bench.row();
+        writeln!(page, "| `{}` | {} | {} |", bench.name(), row.meaning, row.reach)?;
+    }
+    page.push_str("\n## Notes\n\n");
+    for figure in figures.iter().filter(|figure| !figure.note.is_empty()) {
+        writeln!(page, "- {}.", figure.note.trim_end_matches('.'))?;
+    }
+    fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// The commit of the sources, where they are in a repository.
+fn commit() -> String {
+    let sources = env!("CARGO_MANIFEST_DIR");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(["-C", sources]).args(arguments).output().ok()?;
+        let said = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| said.trim().to_owned())
+    };
+    let Some(commit) = git(&["log", "-1", "--format=%h of %cs"]) else { return "not known".into() };
+    // What documents say does not change what is measured.
+    let changed = git(&["status", "--porcelain"]);
+    let changed = changed
+        .is_some_and(|changed| changed.lines().any(|line| !line.contains("docs/performance")));
+    if changed { format!("{commit}, with changes") } else { commit }
+}
+
+/// Processor, memory and kernel, as far as the system says.
+fn machine() -> String {
+    let field = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
+    let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // The number alone: what a provider adds to it says nothing about the kernel.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    format!(
+        "{processor}, memory {memory}, {} {kernel}, {}",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
+}
+
+/// The main figures that have a peer, with how many times as good as it they are.
+fn plotted(figures: &[Figure]) -> Vec<(&str, f64)> {
+    let better = |figure: &Figure| {
+        let ratio = figure.ratio.filter(|ratio| *ratio > 0.0 && ratio.is_finite())?;
+        let more_is_better = figure.unit.ends_with("/s");
+        Some(if more_is_better { ratio } else { 1.0 / ratio })
+    };
+    let main = figures.iter().filter(|figure| !figure.name.contains('.'));
+    main.filter_map(|figure| Some((figure.name.as_str(), better(figure)?))).collect()
+}
+
+/// Bars from the line at which both are equal, on a logarithmic scale.
+fn plot(rows: &[(&str, f64)]) -> String {
+    const NAMES: f64 = 150.0;
+    const HALF: f64 = 240.0;
+    const LINE: f64 = 24.0;
+    const MOST: f64 = 100.0;
+    let (width, middle) = (NAMES + 2.0 * HALF + 60.0, NAMES + HALF);
+    let height = (rows.len() + 2) as f64 * LINE;
+    let place = |times: f64| middle + times.clamp(1.0 / MOST, MOST).log10() / MOST.log10() * HALF;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n"
+    );
+    for times in [0.01, 0.1, 1.0, 10.0, 100.0] {
+        let (at, end, label) = (place(times), height - LINE, height - LINE / 3.0);
+        let colour = if times == 1.0 { "#333" } else { "#ccc" };
+        svg.push_str(&format!(
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"8\" y2=\"{end:.1}\" stroke=\"{colour}\"/>\n\
+             <text x=\"{at:.1}\" y=\"{label:.1}\" text-anchor=\"middle\" fill=\"#555\">{times}x</text>\n"
+        ));
+    }
+    for (number, (name, times)) in rows.iter().enumerate() {
+        let top = 12.0 + number as f64 * LINE;
+        let (from, to) = (place(times.min(1.0)), place(times.max(1.0)));
+        let colour = if *times >= 1.0 { "#2a7f62" } else { "#b5622c" };
+        let (length, text) = ((to - from).max(1.0), top + 12.0);
+        svg.push_str(&format!(
+            "<text x=\"{:.1}\" y=\"{text:.1}\" text-anchor=\"end\">{name}</text>\n\
+             <rect x=\"{from:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"16\" fill=\"{colour}\"/>\n\
+             <text x=\"{:.1}\" y=\"{text:.1}\">{times:.2}x</text>\n",
+            NAMES - 8.0,
+            to + 6.0
+        ));
+    }
+    svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_better_above_its_peer_and_a_time_below() {
+        let figures = [
+            Figure::against("rate", 200.0, "rows/s", "peer", 100.0),
+            Figure::against("time", 1.0, "ms", "peer", 4.0),
+            Figure::against("time.p99", 1.0, "ms", "peer", 4.0),
+            Figure::alone("alone", 1.0, "ms"),
+        ];
+        assert_eq!(plotted(&figures), [("rate", 2.0), ("time", 4.0)]);
+        let svg = plot(&plotted(&figures));
+        assert!(svg.contains(">2.00x<") && svg.contains(">4.00x<"), "{svg}");
+    }
+
+    #[test]
+    fn the_page_has_every_figure_and_what_its_row_means() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("performance.md");
+        let figures =
+            [Figure::against("local_write", 6.0, "rows/s", "by hand", 10.0).noted("it ran")];
+        write(&path, "two processors", &[Bench::LocalWrite], &figures).unwrap();
+        let page = fs::read_to_string(&path).unwrap();
+        for part in [
+            "`local_write` | 6.00 | rows/s | by hand | 10.0 | 0.60",
+            "- it ran.",
+            "ratio at least 0.6",
+            PLOT,
+        ] {
+            assert!(page.contains(part), "{part} is not in\n{page}");
+        }
+        assert!(dir.path().join(PLOT).is_file());
+    }
+}

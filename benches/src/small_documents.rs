@@ -1,0 +1,192 @@
+//! `small_documents`: many work orders, each a document of 8 fields that is edited 20 times: what they take on the
+//! device and on the server, what one edit costs on the wire, and what the server holds in memory for all of them
+//! while nobody touches them. Beside it stands what automerge alone makes of one such document.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, ROOT};
+use farshore_client::{Client, Goal};
+use farshore_sync_core::document::{DocumentEdit, DocumentPath, NewValue, Scalar};
+use farshore_sync_core::ids::RowId;
+use farshore_sync_core::value::Value;
+
+use crate::device;
+use crate::flights::SCHEMA;
+use crate::legs::progress;
+use crate::machine;
+use crate::outcome::{Outcome, ensure};
+use crate::plan::Plan;
+use crate::proxy::Proxy;
+use crate::report::Figure;
+use crate::server::Server;
+use crate::sqlite;
+
+const NAME: &str = "small_documents";
+const TENANT: &str = "orders";
+const DOCUMENTS: usize = 10_000;
+const QUICK_DOCUMENTS: usize = 500;
+const EDITS: usize = 20;
+const PER_TRANSACTION: usize = 100;
+/// Edits that go over the wire one by one.
+const LONE_EDITS: usize = 100;
+/// Until the server has given back what the edits took.
+const HOLD: Duration = Duration::from_secs(5);
+const FIELDS: [(&str, &str); 8] = [
+    ("status", "open"),
+    ("title", "Gate 7 does not close"),
+    ("site", "JFK"),
+    ("assignee", "maria"),
+    ("priority", "high"),
+    ("due", "2013-01-05"),
+    ("part", "hinge 40 mm"),
+    ("remark", "seen by the morning shift"),
+];
+
+pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
+    let documents = if plan.quick { QUICK_DOCUMENTS } else { DOCUMENTS };
+    let home = plan.fresh_dir()?;
+    let server = Server::start(home.path())?;
+    server.create_tenant(TENANT, SCHEMA)?;
+    let empty = stored_under(home.path())?;
+    let memory = || machine::own_memory_mib(server.process()).ok_or("no memory in /proc");
+    let memory_before = memory()?;
+
+    let dir = plan.fresh_dir()?;
+    let proxy = Proxy::to(server.address())?;
+    let client = device::of_tenant(dir.path(), &proxy.url(), &server.token(TENANT, "tenant:rw")?)?;
+    client.connect()?;
+    let orders = write(&client, documents)?;
+    client.wait_for(Goal::Synced, device::PATIENCE)?;
+    proxy.take();
+    for (number, order) in orders.iter().cycle().take(LONE_EDITS).enumerate() {
+        client.write(|t| t.edit_document("notes", *order, "body", &[edit(EDITS + number)]))?;
+        client.wait_for(Goal::Synced, device::PATIENCE)?;
+    }
+    let carried = proxy.take();
+    client.disconnect();
+    client.close()?;
+    std::thread::park_timeout(HOLD);
+    let memory_after = memory()?;
+    server.stop()?;
+    let on_server = stored_under(home.path())?.saturating_sub(empty);
+    let on_device = sqlite::used_bytes(&device::behind_the_sdk(dir.path())?)?;
+
+    let (saved, change) = with_automerge_alone()?;
+    let each = |bytes: f64| bytes / documents as f64;
+    let note = format!(
+        "{NAME}: {documents} documents of 8 fields, {EDITS} edits each; lone edits: {} bytes up, {} down for {LONE_EDITS}, \
+         answers and checkpoints included; the server's own memory {memory_before:.1} MiB before, {memory_after:.1} MiB after",
+        carried.up, carried.down
+    );
+    let reference = "automerge alone: one such document, saved";
+    Ok(vec![
+        Figure::against(
+            NAME,
+            each(on_server as f64),
+            "bytes a document on the server",
+            reference,
+            saved as f64,
+        )
+        .noted(note),
+        Figure::against(
+            "small_documents.device",
+            each(on_device as f64),
+            "bytes a document on the device",
+            reference,
+            saved as f64,
+        ),
+        Figure::against(
+            "small_documents.edit",
+            carried.up as f64 / LONE_EDITS as f64,
+            "bytes an edit from the device",
+            "automerge alone: one change",
+            change as f64,
+        ),
+        Figure::alone(
+            "small_documents.idle_memory",
+            memory_after - memory_before,
+            "MiB for all, while nobody touches them",
+        ),
+    ])
+}
+
+/// Creates the documents and edits each of them, in transactions of many.
+fn write(client: &Client, documents: usize) -> Outcome<Vec<RowId>> {
+    let bar = progress("small_documents: edits", documents * EDITS);
+    let mut orders = Vec::with_capacity(documents);
+    for _ in 0..documents.div_ceil(PER_TRANSACTION) {
+        orders.extend(client.write(|t| {
+            let mut made = Vec::with_capacity(PER_TRANSACTION);
+            for _ in 0..PER_TRANSACTION {
+                let order = t.insert("notes", None, &[("title", Value::from("work order"))])?;
+                let fields: Vec<DocumentEdit> =
+                    FIELDS.iter().map(|(key, value)| put(key, value)).collect();
+                t.edit_document("notes", order, "body", &fields)?;
+                made.push(order);
+            }
+            Ok(made)
+        })?);
+    }
+    for number in 0..EDITS {
+        for batch in orders.chunks(PER_TRANSACTION) {
+            client.write(|t| {
+                for order in batch {
+                    t.edit_document("notes", *order, "body", &[edit(number)])?;
+                }
+                Ok(())
+            })?;
+            bar.inc(batch.len() as u64);
+        }
+    }
+    bar.finish_and_clear();
+    ensure(orders.len() == documents, || format!("{} documents were made", orders.len()))?;
+    Ok(orders)
+}
+
+fn put(key: &str, value: &str) -> DocumentEdit {
+    DocumentEdit::Put {
+        path: DocumentPath::default(),
+        key: key.to_owned(),
+        value: NewValue::Scalar(Scalar::Text(value.to_owned())),
+    }
+}
+
+/// One edit: another field each time.
+fn edit(number: usize) -> DocumentEdit {
+    let (key, value) = edited(number);
+    put(key, &value)
+}
+
+fn edited(number: usize) -> (&'static str, String) {
+    (FIELDS[number % FIELDS.len()].0, format!("as of edit {number}"))
+}
+
+/// How long the saved document and one of its changes are.
+fn with_automerge_alone() -> Outcome<(usize, usize)> {
+    let mut document = AutoCommit::new();
+    for (key, value) in FIELDS {
+        document.put(ROOT, key, value)?;
+    }
+    document.commit();
+    let mut change = 0;
+    for number in 0..EDITS {
+        let (key, value) = edited(number);
+        document.put(ROOT, key, value)?;
+        document.commit();
+        change = document.get_last_local_change().ok_or("no change")?.raw_bytes().len();
+    }
+    Ok((document.save().len(), change))
+}
+
+/// The bytes of all files below a directory.
+fn stored_under(dir: &Path) -> Outcome<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)?.flatten() {
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { stored_under(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
