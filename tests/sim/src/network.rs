@@ -430,6 +430,11 @@ impl PipeState {
         }
     }
 
+    /// Whether a writer finds out that nobody reads: not through a way on which everything vanishes.
+    fn is_over(&self) -> bool {
+        self.broken || (self.reader_gone && self.flow != Flow::Lost)
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -458,8 +463,12 @@ impl Pipe {
 
     fn set_flow(&self, flow: Flow) {
         let mut state = self.lock();
-        state.flow = flow;
         let must_break = flow != Flow::Lost && state.lost_something;
+        if must_break && state.chance.once_in(2) {
+            // Nobody is told: the connection stays a hole until one side gives it up.
+            return;
+        }
+        state.flow = flow;
         state.wake_reader();
         drop(state);
         if must_break {
@@ -503,7 +512,7 @@ impl Pipe {
     fn send(&self, message: Bytes) -> Result<(), Broken> {
         {
             let state = self.lock();
-            if state.broken || state.reader_gone {
+            if state.is_over() {
                 return Err(Broken);
             }
         }
@@ -516,7 +525,7 @@ impl Pipe {
 
     fn poll_room(&self, context: &Context<'_>) -> Poll<Result<(), Broken>> {
         let mut state = self.lock();
-        if state.broken || state.reader_gone {
+        if state.is_over() {
             return Poll::Ready(Err(Broken));
         }
         if state.bytes < WINDOW_BYTES {
