@@ -64,6 +64,11 @@ pub fn forget_peak(process: u32) -> Outcome {
     Ok(fs::write(format!("/proc/{process}/clear_refs"), "5")?)
 }
 
+/// How many threads wanted a processor in the last minute, on average; `None` where the system does not say.
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
 /// How many files this process, and what it starts, may have open; `None` where the system does not say.
 pub fn most_open_files() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;

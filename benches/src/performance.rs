@@ -16,6 +16,7 @@ const HEAD: &str = "\
 `cargo xtask bench -- --report docs/performance.md` measures and writes this page; `cargo xtask bench -- --help` has the options.
 Peers run in the same run on the same machine, in turns with ours, so that a ratio means more than a rate.
 Encryption and fsync are on in every leg unless a row says otherwise.
+A peer is measured where it is installed: pgbench, nats-server, the program of the crate durable-streams; fsyncs are counted with perf.
 ";
 /// The plot beside the page.
 const PLOT: &str = "performance-ratios.svg";

@@ -172,10 +172,11 @@ impl Plan {
         let fsync = machine::fsync_probe(self.home.path())?;
         let kind = if self.quick { "quick run, not to be quoted; " } else { "" };
         Ok(format!(
-            "{kind}{} processors; {} writes of 4 KiB with fdatasync: median {:.2} ms, most {:.2} ms\n\
+            "{kind}{} processors, load average {} before the run; {} writes of 4 KiB with fdatasync: median {:.2} ms, most {:.2} ms\n\
              encryption (SQLCipher) and synchronous=FULL in all legs unless a row says otherwise; \
              {} runs of each leg, in turns; the load comes from this process on the same machine",
             std::thread::available_parallelism()?,
+            machine::load_average().map_or_else(|| "unknown".to_owned(), |load| load.to_string()),
             fsync.writes,
             fsync.median_ms,
             fsync.most_ms,

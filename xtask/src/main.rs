@@ -23,7 +23,7 @@ Usage: cargo xtask <COMMAND> [ARGUMENTS]
 Commands:
   demo    Build in release and run the quickstart; ARGUMENTS go to it
   test    Formatting, fences, lints and every test: what CI runs
-  bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --json PATH)
+  bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --report PATH)
   sim     Build in release and run the simulator; ARGUMENTS go to it (such as --seeds 1000 --minutes 10)
   fences  Check who uses what, licences, layers and links, without network (part of test)
   help    Print this
