@@ -3,24 +3,17 @@
 //! It keeps nothing: a message is passed on from memory.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpStream};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::outcome::{Failure, Outcome, ensure};
+use crate::outcome::{Failure, Outcome};
 
 /// What the table says of it.
 pub const REFERENCE: &str =
     "nats-server 2.9 core, which keeps nothing: the same bytes from one to as many";
-const PACKAGE: &str = "nats-server";
-const PLACES: [&str; 3] = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
 const SUBJECT: &str = "rows";
 const HELLO: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
-const START_WITHIN: Duration = Duration::from_secs(10);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// Longest line that it sends: what it says of itself.
 const READ_BYTES: usize = 4 << 10;
 
@@ -28,30 +21,14 @@ const READ_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Nats {
     address: SocketAddr,
-    process: Child,
+    _server: test_services::nats::Nats,
 }
 
 impl Nats {
     /// Starts one. An error says what is missing.
     pub fn start() -> Outcome<Self> {
-        let places = PLACES.iter().map(|place| Path::new(place).join(PACKAGE));
-        let program: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
-        let program =
-            program.ok_or_else(|| format!("no nats-server: install the package {PACKAGE}"))?;
-        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let mut command = Command::new(program);
-        command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut nats = Self { address, process: command.spawn()? };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            let ended = nats.process.try_wait()?;
-            ensure(ended.is_none() && started.elapsed() < START_WITHIN, || {
-                "nats-server did not start".into()
-            })?;
-            std::thread::park_timeout(BETWEEN_LOOKS);
-        }
-        Ok(nats)
+        let server = test_services::nats::Nats::start().map_err(|error| error.to_string())?;
+        Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], server.port())), _server: server })
     }
 
     /// Someone who receives everything from now on.
@@ -75,14 +52,6 @@ impl Nats {
         let mut publisher = Publisher(stream);
         publisher.0.write_all(HELLO.as_bytes())?;
         Ok(publisher)
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        // One that has ended already is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -120,6 +120,9 @@ impl Tx<'_> {
         if refill == Refill::NewEpoch {
             self.offer_stale_changes(&mut offers)?;
         }
+        // In transactions of their own: where another device has offered a deletion first, document changes of the row
+        // are refused, and what the grave holds must not be refused with them.
+        self.post_offers(&mut offers)?;
         for (key, state) in std::mem::take(&mut offers.graves) {
             self.offer(key, state, &mut offers)?;
         }
@@ -162,11 +165,15 @@ impl Tx<'_> {
         let mut merged = before.merge(visible);
         // Documents are offered change by change.
         merged.documents = visible.documents.clone();
-        if merged == *visible || !self.known.scopes.may_write(scope) {
+        if !self.known.scopes.may_write(scope) {
             return Ok(());
         }
+        // A deletion comes without what the server holds of the row, which may be less than the grave here.
         if merged.is_deleted() {
             offers.graves.push((key, merged));
+            return Ok(());
+        }
+        if merged == *visible {
             return Ok(());
         }
         self.offer(key, merged, offers)

@@ -55,6 +55,12 @@ impl Nats {
         self.keeper.take();
     }
 
+    /// The port on which it listens.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {

@@ -278,6 +278,32 @@ fn a_deleted_row_keeps_no_other_row_from_its_document_changes() {
 }
 
 #[test]
+fn what_a_grave_holds_is_offered_although_its_document_changes_are_refused() {
+    let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let note = local.write(|tx| tx.insert("notes", None, &[("title", "old".into())]));
+    for device in [&local, &away] {
+        device.sync_in_step(&mut server);
+    }
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "word"));
+    local.write(|tx| tx.update("notes", note, &[("title", "newer".into())]));
+    local.write(|tx| tx.delete("notes", note));
+    for device in [&local, &away] {
+        device.sync_in_step(&mut server);
+    }
+    // Whoever only heard of the deletion offers it first: the row takes no document changes any more.
+    for device in [&away, &local] {
+        refill(device, &mut restored, Refill::NewEpoch);
+        device.sync_in_step(&mut restored);
+    }
+    local.write(|tx| tx.restore("notes", note));
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.text("notes", note, "title"), "newer");
+    local.check();
+}
+
+#[test]
 fn where_the_device_may_only_read_the_restored_server_is_right() {
     let (writer, local, mut server) = (Device::new(1), Device::new(2), Server::new());
     let backup = server.clone();
