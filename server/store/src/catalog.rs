@@ -53,7 +53,8 @@ pub trait Catalog: Send + Sync {
     /// The store of a tenant.
     async fn open(&self, scope: &TenantScope) -> Result<SharedTenantStore, CatalogError>;
 
-    /// Destroys the tenant's key first and its data after that; what a backup holds is unreadable too.
+    /// Destroys the tenant: where the store encrypts, its key first and its data after that, so that what a backup
+    /// holds is unreadable too. Where it does not, as on Postgres, backups have to be deleted by themselves.
     async fn erase(&self, scope: &TenantScope) -> Result<(), CatalogError>;
 
     /// Every tenant, sorted, erased ones left out.
