@@ -33,7 +33,9 @@ fn install() -> Result<(), Failure> {
         return Err(Failure::Missing(INSTALL_HINT.to_owned()));
     }
     let packages = APT_PACKAGES.join(" ");
-    eprintln!("xtask: Postgres or PgBouncer is not here; running apt-get install -y {packages}");
+    eprintln!(
+        "xtask: Postgres, PgBouncer or NATS is not here; running apt-get install -y {packages}"
+    );
     if run(apt_get(&["install", "-y", "--no-install-recommends"], &APT_PACKAGES)).is_ok() {
         return Ok(());
     }
