@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farshore_store::SharedTenantStore;
+use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::ids::TenantId;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -16,6 +16,8 @@ pub trait Hearer: Send + Sync + 'static {
     fn committed_elsewhere(&self, seq: u64);
     /// What devices may do there has changed.
     fn rights_changed_elsewhere(&self);
+    /// The tenant was restored or moved.
+    fn begun_anew_elsewhere(&self);
 }
 
 /// Hears what other nodes say of a tenant, and looks at it, until `gone` is over.
@@ -27,7 +29,8 @@ pub(crate) async fn listen<H: Hearer>(
     gone: impl Future<Output = ()>,
 ) {
     let Some(connected) = bus.0 else { return };
-    let listening = Listening { connected: &connected, tenant, store, hearer, known: 0 };
+    let listening =
+        Listening { connected: &connected, tenant, store, hearer, known: 0, epoch: None };
     tokio::select! {
         () = gone => {}
         () = listening.run() => {}
@@ -40,6 +43,8 @@ struct Listening<'a, H> {
     store: SharedTenantStore,
     hearer: H,
     known: u64,
+    /// The epoch that the first look found.
+    epoch: Option<u64>,
 }
 
 impl<H: Hearer> Listening<'_, H> {
@@ -56,6 +61,7 @@ impl<H: Hearer> Listening<'_, H> {
                     match Notice::from_bytes(&message.payload) {
                         Some(Notice::Committed(seq)) => self.committed(seq),
                         Some(Notice::RightsChanged) => self.hearer.rights_changed_elsewhere(),
+                        Some(Notice::BegunAnew) => self.hearer.begun_anew_elsewhere(),
                         None => {}
                     }
                 }
@@ -78,7 +84,11 @@ impl<H: Hearer> Listening<'_, H> {
         let Ok(_permit) = self.connected.looks.acquire().await else { return };
         self.connected.metrics.bus_looks.inc();
         match self.store.head().await {
+            Ok(head) if *self.epoch.get_or_insert(head.epoch) != head.epoch => {
+                self.hearer.begun_anew_elsewhere();
+            }
             Ok(head) => self.committed(head.seq),
+            Err(StoreError::BegunAnew) => self.hearer.begun_anew_elsewhere(),
             Err(error) => {
                 tracing::warn!(tenant = %self.tenant, %error, "a tenant could not be looked at");
             }

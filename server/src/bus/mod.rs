@@ -43,6 +43,8 @@ pub enum Notice {
     Committed(u64),
     /// What devices may do there has changed, or the keys that sign for them.
     RightsChanged,
+    /// It was restored or moved: sessions begin anew.
+    BegunAnew,
 }
 
 /// How the bus stands.
@@ -75,6 +77,7 @@ struct Connected {
 struct Unsaid {
     seq: Option<u64>,
     rights: bool,
+    begun_anew: bool,
 }
 
 impl Bus {
@@ -149,6 +152,7 @@ impl Bus {
         match notice {
             Notice::Committed(seq) => of_tenant.seq = of_tenant.seq.max(Some(seq)),
             Notice::RightsChanged => of_tenant.rights = true,
+            Notice::BegunAnew => of_tenant.begun_anew = true,
         }
         drop(unsaid);
         connected.something_unsaid.notify_one();
@@ -166,9 +170,13 @@ async fn say(connected: Arc<Connected>) {
         }
         let unsaid =
             std::mem::take(&mut *connected.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
-        for (tenant, Unsaid { seq, rights }) in unsaid {
-            let notices = seq.map(Notice::Committed).into_iter();
-            for notice in notices.chain(rights.then_some(Notice::RightsChanged)) {
+        for (tenant, Unsaid { seq, rights, begun_anew }) in unsaid {
+            let notices = [
+                begun_anew.then_some(Notice::BegunAnew),
+                rights.then_some(Notice::RightsChanged),
+                seq.map(Notice::Committed),
+            ];
+            for notice in notices.into_iter().flatten() {
                 let subject = connected.config.subject(&tenant);
                 if connected.client.publish(subject, notice.to_bytes().into()).await.is_err() {
                     return;
@@ -188,11 +196,13 @@ impl Connected {
 impl Notice {
     const COMMITTED: u8 = 1;
     const RIGHTS_CHANGED: u8 = 2;
+    const BEGUN_ANEW: u8 = 3;
 
     fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Committed(seq) => [&[Self::COMMITTED], &seq.to_be_bytes()[..]].concat(),
             Self::RightsChanged => vec![Self::RIGHTS_CHANGED],
+            Self::BegunAnew => vec![Self::BEGUN_ANEW],
         }
     }
 
@@ -203,6 +213,7 @@ impl Notice {
                 Some(Self::Committed(u64::from_be_bytes(seq.try_into().ok()?)))
             }
             (&Self::RIGHTS_CHANGED, []) => Some(Self::RightsChanged),
+            (&Self::BEGUN_ANEW, []) => Some(Self::BegunAnew),
             _ => None,
         }
     }
@@ -233,7 +244,8 @@ mod tests {
 
     #[test]
     fn notices_come_back_as_they_were_and_garbage_does_not() {
-        for notice in [Notice::Committed(0), Notice::Committed(u64::MAX), Notice::RightsChanged] {
+        let committed = [Notice::Committed(0), Notice::Committed(u64::MAX)];
+        for notice in committed.into_iter().chain([Notice::RightsChanged, Notice::BegunAnew]) {
             assert_eq!(Notice::from_bytes(&notice.to_bytes()), Some(notice));
         }
         for garbage in [&[][..], &[0], &[1], &[1, 2, 3], &[2, 0], &[9; 64]] {

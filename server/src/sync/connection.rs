@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
-use super::session::{Authority, Effect, Event, Session, Standing, Waits, fault};
+use super::session::{Authority, Effect, Event, Session, Standing, Waits, begun_anew, fault};
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -403,6 +403,9 @@ fn internal() -> Fault {
 }
 
 fn store_fault(error: &StoreError) -> Fault {
+    if matches!(error, StoreError::BegunAnew) {
+        return begun_anew();
+    }
     tracing::error!(%error, "a store failed under a session");
     Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..internal() }
 }

@@ -4,6 +4,7 @@
 //! commit is handed to readers.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub struct LaneHandle {
     submissions: mpsc::Sender<Submission>,
     updates: broadcast::Sender<Arc<Update>>,
     authority: watch::Sender<u64>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl LaneHandle {
@@ -86,7 +88,7 @@ impl LaneHandle {
         let lane =
             Lane { store, clock, max_bytes, waiting, updates: updates.downgrade(), observer };
         tokio::spawn(lane.run());
-        Self { submissions, updates, authority: watch::Sender::new(0) }
+        Self { submissions, updates, authority: watch::Sender::new(0), is_over: Arc::default() }
     }
 
     /// Hands a push in; waits while too many wait already. An error means that the lane has ended.
@@ -110,6 +112,19 @@ impl LaneHandle {
     pub fn committed_elsewhere(&self, seq: u64) {
         // Nobody listens: the next session reads from the store anyway.
         let _ = self.updates.send(Arc::new(Update::elsewhere(seq)));
+    }
+
+    /// Ends every session: the tenant was restored or moved. Whoever comes from now on takes another lane.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        // Nobody listens: nobody has to end.
+        let _ = self.updates.send(Arc::new(Update::begin_anew()));
+    }
+
+    /// Whether its sessions were told to end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Tells every session that what its device may do has to be read again.

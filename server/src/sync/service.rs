@@ -96,6 +96,15 @@ impl SyncService {
         }
     }
 
+    /// Ends every session of a tenant that was restored or moved, on every node.
+    pub fn begun_anew(&self, tenant: &TenantId) {
+        self.shared.bus.announce(tenant, Notice::BegunAnew);
+        if let Some(lane) = lock(&self.shared.lanes).remove(tenant).and_then(|lane| lane.upgrade())
+        {
+            lane.end();
+        }
+    }
+
     /// Tells the service that a tenant has a new schema: stores read it with each commit, so nothing waits for it.
     pub fn schema_changed(&self, tenant: &TenantId) {
         tracing::info!(%tenant, "schema changed");
@@ -128,7 +137,8 @@ impl SyncService {
         {
             return lane;
         }
-        if let Some(lane) = lanes.get(tenant).and_then(Weak::upgrade) {
+        let running = lanes.get(tenant).and_then(Weak::upgrade);
+        if let Some(lane) = running.filter(|lane| !lane.is_over()) {
             return lane;
         }
         lanes.retain(|_, lane| lane.strong_count() > 0);
@@ -222,6 +232,13 @@ impl Hearer for Elsewhere {
     fn committed_elsewhere(&self, seq: u64) {
         if let Some(lane) = self.lane.upgrade() {
             lane.committed_elsewhere(seq);
+        }
+    }
+
+    fn begun_anew_elsewhere(&self) {
+        self.authenticator.keys_changed(&self.tenant);
+        if let Some(lane) = self.lane.upgrade() {
+            lane.end();
         }
     }
 

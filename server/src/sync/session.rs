@@ -121,6 +121,8 @@ pub struct Session {
     grants_hash: Sum,
     expires_at_ms: u64,
     hello: Option<Hello>,
+    /// What Welcome said; 0 before it.
+    epoch: u64,
     stream: Stream,
     /// Pushes handed to the lane, and answered by it.
     submitted: u64,
@@ -189,6 +191,7 @@ impl Session {
             grants,
             expires_at_ms,
             hello: None,
+            epoch: 0,
             stream: Stream::Waiting,
             submitted: 0,
             answered: 0,
@@ -247,6 +250,7 @@ impl Session {
             }
             Event::Standing(standing) => self.standing(&standing, now_ms, &mut effects),
             Event::Answered(result) => self.answered(result, &mut effects),
+            Event::Page(read) if read.head.epoch != self.epoch => Err(begun_anew()),
             Event::Page(read) => {
                 self.reading = false;
                 if !std::mem::take(&mut self.read_is_stale) {
@@ -255,6 +259,7 @@ impl Session {
                 }
                 Ok(())
             }
+            Event::Update(update) if update.begins_anew() => Err(begun_anew()),
             Event::Update(update) => {
                 self.update(update, &mut effects);
                 Ok(())
@@ -341,6 +346,7 @@ impl Session {
             );
             return Err(fault(FaultCode::SchemaTooNew, message));
         }
+        self.epoch = standing.head.epoch;
         let refill = refill(hello, standing.head);
         let same_scopes = hello.scopes_hash == self.grants_hash;
         let fresh = hello.cursor == 0 && hello.positions.is_empty();
@@ -437,6 +443,7 @@ impl Session {
         self.submitted += 1;
         effects.push(Effect::Submit(DevicePush {
             device: self.device,
+            epoch: self.epoch,
             grants: self.grants.clone(),
             settled,
             transactions: read,
@@ -619,6 +626,11 @@ fn refill(hello: &Hello, head: Head) -> Refill {
     } else {
         Refill::No
     }
+}
+
+/// The connection stands on what is no more; the device finds out what has changed when it says Hello again.
+pub(super) fn begun_anew() -> Fault {
+    fault(FaultCode::BegunAnew, "the tenant was restored or moved; connect again")
 }
 
 /// A fault without a time for the next attempt.

@@ -189,6 +189,19 @@ fn frames_out_of_order_are_a_named_fault() {
 }
 
 #[test]
+fn a_session_ends_when_its_tenant_begins_anew() {
+    let page = |epoch| {
+        let (positions, totals) = (vec![51, 51], Totals::new());
+        let head = Head { epoch, ..head(51) };
+        Event::Page(PageRead { head, rows: vec![], positions, complete: true, totals })
+    };
+    assert!(!closes_with(&Bench::in_step(50).on(page(7)), FaultCode::BegunAnew));
+    assert!(closes_with(&Bench::in_step(50).on(page(8)), FaultCode::BegunAnew));
+    let told = Event::Update(Arc::new(Update::begin_anew()));
+    assert!(closes_with(&Bench::in_step(50).on(told), FaultCode::BegunAnew));
+}
+
+#[test]
 fn a_copy_that_is_too_old_or_of_another_epoch_is_filled_anew() {
     for (hello, refill) in [
         (hello(5), Refill::BelowHorizon),
@@ -384,11 +397,12 @@ async fn what_follows_a_push_that_failed_does_not_overtake_it() {
     let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
     let clock = Arc::new(ManualClock::at(NOW));
     let lane = LaneHandle::start(Arc::clone(&store), clock, &limits, Unobserved);
+    let epoch = store.head().await.unwrap().epoch;
     let submission = |number: u64, from: &Submitter| {
         let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
         let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
         let device = DeviceId::from_bytes([1; 16]);
-        let push = DevicePush { device, grants: grants(), settled: 0, transactions };
+        let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
         Submission { push, from: from.clone() }
     };
 

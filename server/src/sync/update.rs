@@ -20,6 +20,7 @@ pub const MAX_SHARED_PAGE_BYTES: usize = 2 * PAGE_TARGET_BYTES;
 pub struct Update {
     committed: Committed,
     shareable: bool,
+    begins_anew: bool,
     /// One message for each set of scopes, made by the first session that has it.
     messages: Mutex<HashMap<Sum, Bytes>>,
 }
@@ -47,7 +48,13 @@ impl Update {
             // Who waits to be read holds no rows that nobody reads.
             committed.rows = Vec::new();
         }
-        Self { committed, shareable, messages: Mutex::default() }
+        Self { committed, shareable, begins_anew: false, messages: Mutex::default() }
+    }
+
+    /// No commit: the tenant was restored or moved, and every session ends.
+    #[must_use]
+    pub fn begin_anew() -> Self {
+        Self { begins_anew: true, ..Self::elsewhere(0) }
     }
 
     /// A commit of another node: what it changed is in the store.
@@ -61,7 +68,13 @@ impl Update {
             totals: Vec::new(),
             documents_came_anew: false,
         };
-        Self { committed, shareable: false, messages: Mutex::default() }
+        Self { committed, shareable: false, begins_anew: false, messages: Mutex::default() }
+    }
+
+    /// Whether it ends every session.
+    #[must_use]
+    pub const fn begins_anew(&self) -> bool {
+        self.begins_anew
     }
 
     /// The seq after the commit.

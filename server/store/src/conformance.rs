@@ -122,6 +122,7 @@ macro_rules! conformance_suite {
                 a_purged_row_can_be_inserted_anew,
                 a_purged_row_departs_anew,
                 an_epoch_is_new_and_never_zero,
+                a_push_of_another_epoch_is_not_committed,
             }
             reopening {
                 everything_is_there_after_a_restart,

@@ -84,6 +84,9 @@ pub enum StoreError {
         /// The newest format that is understood.
         newest: u32,
     },
+    /// The tenant began another epoch, or was moved, while its store was in use: open it again.
+    #[error("the tenant was restored or moved meanwhile; open it again")]
+    BegunAnew,
     /// The tenant was erased while its store was in use.
     #[error("the tenant was erased")]
     Erased,

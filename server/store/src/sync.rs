@@ -42,6 +42,8 @@ impl Head {
 pub struct DevicePush {
     /// Who pushes.
     pub device: DeviceId,
+    /// The epoch that the device was told. In another one it has to compare digests first.
+    pub epoch: u64,
     /// What it may write.
     pub grants: Vec<Grant>,
     /// The transaction up to which it has recorded the answers: they need not be kept.
@@ -204,7 +206,8 @@ pub trait SyncStore: Send + Sync {
     /// The tenant's digest key.
     async fn digest_key(&self) -> Result<DigestKey, StoreError>;
 
-    /// Applies pushes in one database transaction and returns when it is durable.
+    /// Applies pushes in one database transaction and returns when it is durable. [`StoreError::BegunAnew`] where a
+    /// push is for another epoch.
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError>;
 
     /// Reads changes after the given positions, in one snapshot.

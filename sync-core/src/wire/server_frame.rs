@@ -361,6 +361,8 @@ fault_codes! {
     SchemaTooNew = 9, "schema_too_new";
     /// Another connection of the same device took over.
     Superseded = 10, "superseded";
+    /// The tenant was restored or moved under the connection; connect again, at once.
+    BegunAnew = 11, "begun_anew";
 }
 
 impl ServerFrame {

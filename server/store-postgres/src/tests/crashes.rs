@@ -178,11 +178,12 @@ async fn all_connections_in_use_is_an_error_in_time() {
     server.config.acquire_timeout_ms = 200;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    let batch = note_batch(&*store, 1).await;
     let holder = server.hold_standing().await;
     // The first waits for the lock, and all others for its connection.
     let waiting = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.commit(note_batch(1)).await }
+        async move { store.commit(batch).await }
     });
     server.somebody_waits_for_a_lock().await;
     let error = store.head().await.unwrap_err().to_string();
@@ -201,10 +202,11 @@ async fn a_commit_that_nobody_waits_for_any_more_leaves_nothing() {
     // Somebody holds the tenant's lock: the commit has begun its transaction and waits in it.
     let (other, other_authority) = server.catalog().await;
     let other = other.open(&scope(&other_authority, "demo")).await.unwrap();
+    let batch = note_batch(&*store, 1).await;
     let holder = server.hold_standing().await;
     let commit = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.commit(note_batch(1)).await }
+        async move { store.commit(batch).await }
     });
     server.somebody_waits_for_a_lock().await;
     commit.abort();
@@ -221,8 +223,9 @@ async fn a_commit_waits_for_the_lock_no_longer_than_allowed() {
     server.config.lock_timeout_ms = 100;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    let batch = note_batch(&*store, 1).await;
     let holder = server.hold_standing().await;
-    let error = timeout(PATIENCE, store.commit(note_batch(1))).await.unwrap().unwrap_err();
+    let error = timeout(PATIENCE, store.commit(batch)).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("lock timeout"), "{error}");
     holder.end(Ok(())).await.unwrap();
     commit_notes(&store, 1).await;

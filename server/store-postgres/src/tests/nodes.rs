@@ -45,7 +45,7 @@ async fn commits_of_several_nodes_have_one_order_and_no_reader_skips_one() {
         readers.push(tokio::spawn(follow(Arc::clone(&store), stopping.clone())));
         writers.push(tokio::spawn(async move {
             for _ in 0..COMMITS {
-                let committed = store.commit(note_batch(NOTES)).await.unwrap();
+                let committed = store.commit(note_batch(&*store, NOTES).await).await.unwrap();
                 assert_eq!(committed.seq - committed.seq_before, u64::from(NOTES));
             }
         }));
@@ -72,7 +72,7 @@ async fn a_push_that_arrives_at_two_nodes_counts_once() {
     let (node, authority) = server.catalog().await;
     let second = node.open(&scope(&authority, "demo")).await.unwrap();
     for round in 1..=20_u64 {
-        let batch = note_batch(5);
+        let batch = note_batch(&*first, 5).await;
         let (left, right) = tokio::join!(first.commit(batch.clone()), second.commit(batch));
         let (left, right) = (left.unwrap(), right.unwrap());
         assert_eq!(left.results, right.results, "both give the same answer");

@@ -47,6 +47,7 @@ impl Writer {
         self.next += 1;
         let push = DevicePush {
             device: device(),
+            epoch: self.store.head().await.unwrap().epoch,
             grants: vec![Grant { scope: "tenant".parse().unwrap(), rights: Rights::Write }],
             settled: 0,
             transactions: vec![PushedTransaction::read(&bytes).unwrap()],

@@ -34,11 +34,14 @@ async fn a_full_disk_has_a_name_and_keeps_nothing_of_the_commit() {
     };
     set_pages(1).await.unwrap();
     let before = store.head().await.unwrap();
-    let error = store.commit(note_batch(2_000)).await.unwrap_err();
+    let error = store.commit(note_batch(&store, 2_000).await).await.unwrap_err();
     assert!(matches!(error, StoreError::DiskFull { operation: "commit" }), "{error}");
     assert_eq!(store.head().await.unwrap(), before);
     set_pages(100_000).await.unwrap();
-    assert_eq!(store.commit(note_batch(2_000)).await.unwrap().seq, before.seq + 2_000);
+    assert_eq!(
+        store.commit(note_batch(&store, 2_000).await).await.unwrap().seq,
+        before.seq + 2_000
+    );
     assert_eq!(store.scrub().await.unwrap(), []);
 }
 
@@ -97,7 +100,7 @@ async fn a_commit_that_changes_nothing_writes_nothing() {
     let disk = Disk::new();
     let (catalog, authority) = disk.catalog();
     let store = sample_tenant(&disk, 0).await;
-    let batch = note_batch(5);
+    let batch = note_batch(&*store, 5).await;
     store.commit(batch.clone()).await.unwrap();
     let log = disk.tenants().join("demo.db-wal");
     let written = || std::fs::metadata(&log).unwrap().len();

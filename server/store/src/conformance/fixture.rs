@@ -15,7 +15,7 @@ use crate::SharedTenantStore;
 use crate::catalog::Catalog;
 use crate::pushed::PushedTransaction;
 use crate::scope::{ScopeAuthority, TenantScope};
-use crate::sync::{Batch, Committed, DevicePush, PushResult, RowKey};
+use crate::sync::{Batch, Committed, DevicePush, PushResult, RowKey, SyncStore};
 
 /// Every scope of the sample tenant that the cases use, sorted.
 pub fn all_scopes() -> Vec<Scope> {
@@ -59,12 +59,12 @@ pub async fn sample_tenant_named(
 
 /// Commits a number of new rows, in one transaction of a new device.
 pub async fn commit_notes(store: &SharedTenantStore, notes: u16) {
-    let committed = store.commit(note_batch(notes)).await.unwrap();
+    let committed = store.commit(note_batch(&**store, notes).await).await.unwrap();
     assert_eq!(committed.seq - committed.seq_before, u64::from(notes), "every row is new");
 }
 
 /// A batch of one transaction that inserts a number of rows; each batch has a device and rows of its own.
-pub fn note_batch(notes: u16) -> Batch {
+pub async fn note_batch(store: &(impl SyncStore + ?Sized), notes: u16) -> Batch {
     static BATCHES: AtomicU64 = AtomicU64::new(0);
     let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
     let mut device = Device::new(0);
@@ -73,7 +73,9 @@ pub fn note_batch(notes: u16) -> Batch {
         0 => Vec::new(),
         notes => vec![device.transaction(sample::fresh_notes(batch, notes))],
     };
-    Batch { now_ms: NOW_MS, pushes: vec![device.push(transactions)] }
+    let push = device.push(transactions);
+    let epoch = store.head().await.unwrap().epoch;
+    Batch { now_ms: NOW_MS, pushes: vec![DevicePush { epoch, ..push }] }
 }
 
 /// A device with a clock of its own, which ticks once for each transaction.
@@ -111,10 +113,11 @@ impl Device {
         Transaction { number, stamp: self.clock, mutations: mutations.into() }.encode()
     }
 
-    /// A push of transactions.
+    /// A push of transactions, in no epoch: [`commit_at`] puts it into the one that it finds.
     pub fn push(&self, transactions: impl Into<Vec<Vec<u8>>>) -> DevicePush {
         DevicePush {
             device: self.id,
+            epoch: 0,
             grants: self.grants.clone(),
             settled: self.settled,
             transactions: transactions
@@ -157,13 +160,16 @@ pub async fn commit(store: &SharedTenantStore, pushes: impl Into<Vec<DevicePush>
     commit_at(store, NOW_MS, pushes).await
 }
 
-/// Commits pushes at some time of the server.
+/// Commits pushes at some time of the server, in the present epoch.
 pub async fn commit_at(
     store: &SharedTenantStore,
     now_ms: u64,
     pushes: impl Into<Vec<DevicePush>>,
 ) -> Committed {
-    store.commit(Batch { now_ms, pushes: pushes.into() }).await.unwrap()
+    let epoch = store.head().await.unwrap().epoch;
+    let mut pushes = pushes.into();
+    pushes.iter_mut().for_each(|push| push.epoch = epoch);
+    store.commit(Batch { now_ms, pushes }).await.unwrap()
 }
 
 /// The answers of a push that was no fork.

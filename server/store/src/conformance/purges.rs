@@ -3,14 +3,14 @@
 use farshore_sync_core::mutation::Mutation;
 
 use super::Storage;
-use super::fixture::{Device, answers, commit_at, sample_store};
+use super::fixture::{Device, answers, commit_at, note_batch, sample_store};
 use super::reader::{Limits, Reader};
 use super::sample::{
     BODY, NOW_MS, change, delete, insert_note, insert_visit, move_visit, note, site, tenant,
     typing, visit,
 };
-use crate::SharedTenantStore;
-use crate::sync::Head;
+use crate::sync::{Batch, DevicePush, Head};
+use crate::{SharedTenantStore, StoreError};
 
 async fn write_at(
     device: &mut Device,
@@ -105,4 +105,18 @@ pub async fn an_epoch_is_new_and_never_zero(storage: &dyn Storage) {
         assert_ne!(Some(&epoch), epochs.last());
         epochs.push(epoch);
     }
+}
+
+/// What a device pushes under an epoch that is over is not committed: it has to compare digests first.
+pub async fn a_push_of_another_epoch_is_not_committed(storage: &dyn Storage) {
+    let store = sample_store(storage).await;
+    let batch = note_batch(&*store, 2).await;
+    store.begin_epoch(7).await.unwrap();
+    let before = store.head().await.unwrap();
+    let error = store.commit(batch.clone()).await.unwrap_err();
+    assert!(matches!(error, StoreError::BegunAnew), "{error}");
+    assert_eq!(store.head().await.unwrap(), before);
+    let again = batch.pushes.into_iter().map(|push| DevicePush { epoch: before.epoch, ..push });
+    let again = Batch { now_ms: NOW_MS, pushes: again.collect() };
+    assert_eq!(store.commit(again).await.unwrap().seq, before.seq + 2);
 }

@@ -30,8 +30,12 @@ pub const MAX_DOCUMENT_CHANGES: u32 = 1_000_000;
 /// Decides a batch.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where a loaded row cannot be read; nothing is to be written then.
+/// [`StoreError::Damaged`] where a loaded row cannot be read, and [`StoreError::BegunAnew`] where a device was told
+/// another epoch; nothing is to be written then.
 pub fn plan(prepared: Prepared, loaded: Loaded, context: &Context<'_>) -> Result<Plan, StoreError> {
+    if prepared.pushes.iter().any(|push| push.epoch != context.head.epoch) {
+        return Err(StoreError::BegunAnew);
+    }
     let mut planner = Planner::new(loaded, *context)?;
     let results = prepared.pushes.into_iter().map(|push| planner.push(push)).collect();
     Ok(planner.finish(results))

@@ -52,6 +52,7 @@ impl Bench {
     fn push(&mut self, transactions: Vec<Transaction>) -> PushResult {
         let push = DevicePush {
             device: DEVICE,
+            epoch: self.head.epoch,
             grants: self.grants.clone(),
             settled: 0,
             transactions: transactions
