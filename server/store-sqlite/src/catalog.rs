@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::copy::{Arrival, Arriving};
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::{MasterKey, SEALING_OVERHEAD_BYTES, UnsealError};
 use farshore_store::sync_core::ids::TenantId;
 use farshore_store::{SharedTenantStore, StoreError};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
+use crate::arrival::Arrivals;
 use crate::config::SqliteConfig;
 use crate::connection::{self, Role};
 use crate::data_key::DataKey;
@@ -21,7 +23,7 @@ use crate::failure::{Failure, file_error};
 use crate::files::{self, Existence, TenantFiles};
 use crate::migrations;
 use crate::open_tenants::{OpenTenants, Passage};
-use crate::tenant::{OpenTenant, SqliteTenant, blocking};
+use crate::tenant::{Ending, OpenTenant, SqliteTenant, blocking};
 
 const TENANTS_FOLDER: &str = "tenants";
 /// An empty secret under the master key: it tells at the start whether the key is the right one.
@@ -33,11 +35,12 @@ const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 pub struct SqliteCatalog(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    config: Arc<SqliteConfig>,
-    folder: PathBuf,
-    master: MasterKey,
-    tenants: OpenTenants,
+pub(crate) struct Shared {
+    pub config: Arc<SqliteConfig>,
+    pub folder: PathBuf,
+    pub master: MasterKey,
+    pub tenants: OpenTenants,
+    pub arrivals: Arrivals,
 }
 
 impl SqliteCatalog {
@@ -54,9 +57,16 @@ impl SqliteCatalog {
         let folder = config.data_dir.join(TENANTS_FOLDER);
         make_folder(&folder).map_err(file_error("make the data directory", &folder))?;
         check_master_key(&config.data_dir.join(MASTER_KEY_CHECK), &master)?;
+        files::clear_arrivals(&folder).map_err(file_error("clear a copy away", &folder))?;
         files::finish_erasures(&folder).map_err(file_error("finish an erasure", &folder))?;
         let tenants = OpenTenants::new(config.max_open_tenants);
-        let shared = Shared { config: Arc::new(config), folder, master, tenants };
+        let shared = Shared {
+            config: Arc::new(config),
+            folder,
+            master,
+            tenants,
+            arrivals: Arrivals::default(),
+        };
         Ok((Self(Arc::new(shared)), ScopeAuthority::for_new_catalog()))
     }
 
@@ -95,6 +105,15 @@ impl Catalog for SqliteCatalog {
         self.run("erase a tenant", scope, Shared::erase).await
     }
 
+    async fn receive(
+        &self,
+        scope: &TenantScope,
+        arriving: Arriving,
+    ) -> Result<Box<dyn Arrival>, CatalogError> {
+        let (shared, tenant) = (Arc::clone(&self.0), scope.tenant().clone());
+        blocking("receive a copy", move || shared.receive(tenant, arriving)).await?
+    }
+
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
         let (operation, shared) = ("list the tenants", Arc::clone(&self.0));
         let listed = blocking(operation, move || {
@@ -122,19 +141,33 @@ impl Shared {
         Ok(open)
     }
 
-    fn open_files(
+    pub fn open_files(
         &self,
         files: &TenantFiles,
         tenant: &TenantId,
         passage: &mut Passage<'_>,
     ) -> Result<Arc<OpenTenant>, CatalogError> {
         files.finish_creation().map_err(file_error("finish a creation", &self.folder))?;
-        let key = DataKey::load(&files.key(), &self.master, tenant)?;
-        let key = key.ok_or_else(|| CatalogError::UnknownTenant { tenant: tenant.clone() })?;
+        let key = self.data_key(files, tenant)?;
         let open = OpenTenant::open(files.database(), key, Arc::clone(&self.config))?;
         let open = Arc::new(open);
         passage.set(&open);
         Ok(open)
+    }
+
+    /// The key of a tenant that is there.
+    pub fn data_key(
+        &self,
+        files: &TenantFiles,
+        tenant: &TenantId,
+    ) -> Result<DataKey, CatalogError> {
+        let key = DataKey::load(&files.key(), &self.master, tenant)?;
+        key.ok_or_else(|| CatalogError::UnknownTenant { tenant: tenant.clone() })
+    }
+
+    /// Makes the database of a new tenant, complete and closed.
+    pub fn make_database(&self, path: &Path, key: &DataKey, now_ms: u64) -> Result<(), Failure> {
+        make_database(path, key, &self.config, now_ms)
     }
 
     fn create(&self, tenant: TenantId, now_ms: u64) -> Result<Arc<OpenTenant>, CatalogError> {
@@ -154,7 +187,7 @@ impl Shared {
         }
         files.clear_creation().map_err(file_error(operation, &self.folder))?;
         let key = DataKey::generate().map_err(|error| StoreError::database(operation, error))?;
-        make_database(&files.creating(), &key, &self.config, now_ms)
+        self.make_database(&files.creating(), &key, now_ms)
             .map_err(|failure| failure.during(operation))?;
         key.store(&files.key(), &self.master, &tenant)?;
         let open = self.open_files(&files, &tenant, &mut passage)?;
@@ -172,17 +205,17 @@ impl Shared {
             Existence::Present | Existence::Erased => {}
         }
         if let Some(open) = passage.open() {
-            open.close_for_erasure();
+            open.end(Ending::Erased);
         }
         self.tenants.forget(&tenant);
         Ok(files.erase().map_err(file_error("erase a tenant", &self.folder))?)
     }
 
-    fn files(&self, tenant: &TenantId) -> TenantFiles {
+    pub fn files(&self, tenant: &TenantId) -> TenantFiles {
         TenantFiles::new(self.folder.clone(), tenant.clone())
     }
 
-    fn existence(&self, files: &TenantFiles) -> Result<Existence, StoreError> {
+    pub fn existence(&self, files: &TenantFiles) -> Result<Existence, StoreError> {
         files.existence().map_err(file_error("look for a tenant", &self.folder))
     }
 }
@@ -206,13 +239,7 @@ fn make_database(
          VALUES (1, 0, 0, ?1, ?2, ?3)",
         params![epoch.cast_signed(), digest_key, now_ms.cast_signed()],
     )?;
-    close(database)
-}
-
-/// Closes the only connection to a database, whose log is empty and gone then.
-fn close(database: Connection) -> Result<(), Failure> {
-    database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")?;
-    database.close().map_err(|(_, error)| error.into())
+    connection::close_whole(database)
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

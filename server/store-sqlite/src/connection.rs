@@ -61,6 +61,12 @@ pub(crate) fn open(
     Ok(connection)
 }
 
+/// Closes the only connection to a database, whose log is empty and gone then.
+pub(crate) fn close_whole(database: Connection) -> Result<(), Failure> {
+    database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")?;
+    database.close().map_err(|(_, error)| error.into())
+}
+
 fn cache_kib(connection: &Connection, kib: u32) -> rusqlite::Result<()> {
     // Negative counts KiB, positive pages.
     connection.pragma_update(None, "cache_size", -i64::from(kib))

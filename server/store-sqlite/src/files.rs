@@ -6,9 +6,13 @@
 //! | `<id>.key` | the tenant exists |
 //! | `<id>.db` | its data |
 //! | `<id>.erased` | it was erased; its id is not used again |
+//! | `<id>.db.arriving` | a copy that has not arrived as a whole: it is thrown away by the next one |
+//! | `<id>.db.replaced` | what a copy took the place of, on its way out |
 //!
 //! Creation: the database under its first name, the key, the second name. Erasure: the marker, the key, the
-//! data. Each step is durable before the next begins, so that a crash in between is finished by whoever comes.
+//! data. A copy that arrived goes the way of a creation, under the tenant's key where it replaces one: its first name,
+//! the database that was there out of the way, the second name. Each step is durable before the next begins, so that a
+//! crash in between is finished by whoever comes.
 
 use std::fs;
 use std::io;
@@ -56,6 +60,15 @@ impl TenantFiles {
         self.with_ending("db.creating")
     }
 
+    /// The encrypted database of a copy before it arrived as a whole.
+    pub fn arriving(&self) -> PathBuf {
+        self.with_ending("db.arriving")
+    }
+
+    fn replaced(&self) -> PathBuf {
+        self.with_ending("db.replaced")
+    }
+
     fn marker(&self) -> PathBuf {
         self.with_ending(MARKER_EXTENSION)
     }
@@ -79,13 +92,34 @@ impl TenantFiles {
         remove_database(&self.creating())
     }
 
+    /// Throws away what a copy left that never arrived.
+    pub fn clear_arrival(&self) -> io::Result<()> {
+        remove_database(&self.arriving())
+    }
+
+    /// Gives a copy that arrived, and is closed, the name of a creation that only lacks its second name.
+    pub fn arrived(&self) -> io::Result<()> {
+        self.clear_creation()?;
+        fs::rename(self.arriving(), self.creating())?;
+        durable::sync_folder(&self.folder)
+    }
+
+    /// Moves the database of the tenant, which nobody has open any more, out of the way of the one that arrived.
+    pub fn make_way(&self) -> io::Result<()> {
+        remove_database(&self.replaced())?;
+        fs::rename(self.database(), self.replaced())?;
+        durable::sync_folder(&self.folder)
+    }
+
     /// Gives the database of a tenant that has its key its second name, where it does not have it yet.
     pub fn finish_creation(&self) -> io::Result<()> {
         if self.creating().try_exists()? && !self.database().try_exists()? {
+            // A log that a database left here that made way belongs to that one, and would be taken for this one's.
+            remove_companions(&self.database())?;
             fs::rename(self.creating(), self.database())?;
             durable::sync_folder(&self.folder)?;
         }
-        Ok(())
+        remove_database(&self.replaced())
     }
 
     /// Erases the tenant: once the key is gone, the data is noise. Repeating it does no harm.
@@ -97,6 +131,8 @@ impl TenantFiles {
         durable::sync_folder(&self.folder)?;
         remove_database(&self.database())?;
         remove_database(&self.creating())?;
+        remove_database(&self.arriving())?;
+        remove_database(&self.replaced())?;
         durable::sync_folder(&self.folder)
     }
 }
@@ -123,6 +159,17 @@ pub(crate) fn finish_erasures(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Throws away what copies left that never arrived.
+pub(crate) fn clear_arrivals(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "arriving") {
+            remove_database(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn with_extension(folder: &Path, extension: &str) -> io::Result<Vec<TenantFiles>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -138,6 +185,10 @@ fn with_extension(folder: &Path, extension: &str) -> io::Result<Vec<TenantFiles>
 
 fn remove_database(path: &Path) -> io::Result<()> {
     durable::remove(path)?;
+    remove_companions(path)
+}
+
+fn remove_companions(path: &Path) -> io::Result<()> {
     for companion in ["-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
         name.push(companion);

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `config` | [`SqliteConfig`]: every limit by name |
 //! | `catalog` | [`SqliteCatalog`]: creating, opening and erasing tenants |
+//! | `arrival` | copies of tenants that arrive beside them |
 //! | `open_tenants` | which tenants are open, and which of them closes next |
 //! | `files` | the files of a tenant, and the order in which they come and go |
 //! | `durable` | files that are there whole or not at all |
@@ -26,6 +27,7 @@
 //! - One process has at most one writer for a tenant; a commit is durable when it returns.
 //! - A read never waits for a commit, and a page is one snapshot.
 
+mod arrival;
 mod catalog;
 mod config;
 mod connection;

@@ -61,7 +61,7 @@ fn bind<'a>(
     Ok(prepared)
 }
 
-struct Bound<'a>(&'a SqlValue);
+pub(crate) struct Bound<'a>(pub &'a SqlValue);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -74,7 +74,7 @@ impl ToSql for Bound<'_> {
     }
 }
 
-fn value_at(value: ValueRef<'_>) -> Result<SqlValue, Failure> {
+pub(crate) fn value_at(value: ValueRef<'_>) -> Result<SqlValue, Failure> {
     match value {
         ValueRef::Null => Ok(SqlValue::Null),
         ValueRef::Integer(number) => Ok(SqlValue::Int(number)),

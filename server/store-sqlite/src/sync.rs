@@ -14,6 +14,7 @@ use farshore_store::sync_core::ids::{CollectionId, DeviceId, Scope};
 use crate::tenant::SqliteTenant;
 
 mod commit;
+mod copy;
 mod load;
 mod page;
 mod purge;

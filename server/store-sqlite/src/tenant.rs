@@ -1,8 +1,7 @@
 //! An open tenant: one writer, a few readers beside it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use farshore_store::StoreError;
 use farshore_store::sql::SchemaCache;
@@ -22,17 +21,29 @@ use crate::scope_numbers::ScopeNumbers;
 #[derive(Debug)]
 pub(crate) struct SqliteTenant(pub Arc<OpenTenant>);
 
+/// Why an open tenant is open no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was erased.
+    Erased,
+    /// A copy took its place, or it was moved.
+    BegunAnew,
+    /// It was a copy, and another one began to arrive after it.
+    PushedAside,
+}
+
 /// The connections of one tenant and what is remembered of it.
 #[derive(Debug)]
 pub(crate) struct OpenTenant {
     path: PathBuf,
     key: DataKey,
     config: Arc<SqliteConfig>,
-    /// `None` once the tenant was erased.
+    /// `None` once it was ended.
     writer: Mutex<Option<Connection>>,
     idle_readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
-    erased: AtomicBool,
+    /// Why there are no connections any more.
+    ended: OnceLock<Ending>,
     pub scopes: ScopeNumbers,
     pub schemas: SchemaCache,
 }
@@ -54,7 +65,7 @@ impl OpenTenant {
             writer: Mutex::new(Some(writer)),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
-            erased: AtomicBool::new(false),
+            ended: OnceLock::new(),
             config,
             scopes: ScopeNumbers::default(),
             schemas: SchemaCache::default(),
@@ -67,7 +78,7 @@ impl OpenTenant {
         work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut writer = lock(&self.writer);
-        let writer = writer.as_mut().ok_or(StoreError::Erased)?;
+        let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(self, &transaction)?;
         transaction.commit()?;
@@ -79,8 +90,8 @@ impl OpenTenant {
         &self,
         work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        if self.erased.load(Ordering::Acquire) {
-            return Err(StoreError::Erased.into());
+        if self.ended.get().is_some() {
+            return Err(self.why_ended().into());
         }
         let idle = lock(&self.idle_readers).pop();
         let mut reader = match idle {
@@ -90,16 +101,46 @@ impl OpenTenant {
         let snapshot = reader.transaction()?;
         let done = work(self, &snapshot)?;
         snapshot.finish()?;
-        if !self.erased.load(Ordering::Acquire) {
+        if self.ended.get().is_none() {
             lock(&self.idle_readers).push(reader);
         }
         Ok(done)
     }
 
-    /// Closes every connection for good, after the commit that is running. Blocks.
-    pub fn close_for_erasure(&self) {
-        self.erased.store(true, Ordering::Release);
+    /// Closes every connection for good, after the commit that is running, and says why from then on. Blocks.
+    pub fn end(&self, ending: Ending) {
+        // Whoever ended it first has said why.
+        let _ = self.ended.set(ending);
         drop(self.take_connections());
+    }
+
+    fn why_ended(&self) -> StoreError {
+        match self.ended.get() {
+            Some(Ending::BegunAnew) => StoreError::BegunAnew,
+            Some(Ending::PushedAside) => StoreError::PushedAside,
+            Some(Ending::Erased) | None => StoreError::Erased,
+        }
+    }
+
+    /// Closes every connection and leaves one file that holds everything, without a log. Blocks.
+    pub fn close_whole(&self) -> Result<(), Failure> {
+        self.wait_for_readers();
+        let (readers, writer) = self.take_connections();
+        drop(readers);
+        let writer = writer.ok_or_else(|| self.why_ended())?;
+        connection::close_whole(writer)
+    }
+
+    /// Waits until nobody reads, while no further read begins. Blocks.
+    pub fn wait_for_readers(&self) {
+        let all = u32::try_from(self.config.readers_per_tenant.get()).unwrap_or(u32::MAX);
+        let permits = Handle::current().block_on(self.reader_permits.acquire_many(all));
+        drop(permits.expect("nothing closes the semaphore"));
+    }
+
+    /// The key of its file.
+    pub const fn key(&self) -> &DataKey {
+        &self.key
     }
 
     /// Closes a tenant that nobody uses any more, which moves its log into its file. Blocks.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use farshore_sync_core::ids::TenantId;
 
+use crate::copy::{Arrival, Arriving};
 use crate::scope::TenantScope;
 use crate::{SharedTenantStore, StoreError};
 
@@ -56,6 +57,14 @@ pub trait Catalog: Send + Sync {
     /// Destroys the tenant: where the store encrypts, its key first and its data after that, so that what a backup
     /// holds is unreadable too. Where it does not, as on Postgres, backups have to be deleted by themselves.
     async fn erase(&self, scope: &TenantScope) -> Result<(), CatalogError>;
+
+    /// Begins to take a copy in, beside whatever is there of the tenant. Of two copies for one tenant the one that
+    /// began last counts, and the other one fails with [`StoreError::PushedAside`].
+    async fn receive(
+        &self,
+        scope: &TenantScope,
+        arriving: Arriving,
+    ) -> Result<Box<dyn Arrival>, CatalogError>;
 
     /// Every tenant, sorted, erased ones left out.
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError>;

@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::scope::ScopeAuthority;
 
 pub mod commits;
+pub mod copies;
 pub mod devices;
 pub mod digests;
 pub mod documents;
@@ -123,6 +124,14 @@ macro_rules! conformance_suite {
                 a_purged_row_departs_anew,
                 an_epoch_is_new_and_never_zero,
                 a_push_of_another_epoch_is_not_committed,
+            }
+            copies {
+                a_copy_holds_everything,
+                a_copy_takes_the_place_of_a_tenant,
+                an_unfinished_copy_leaves_nothing,
+                a_copy_arrives_only_where_it_may,
+                an_altered_copy_is_noticed,
+                the_last_of_two_copies_counts,
             }
             reopening {
                 everything_is_there_after_a_restart,

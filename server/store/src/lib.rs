@@ -6,6 +6,7 @@
 //! - [`plan`]: the pure half of a commit: authorise, validate, clamp, merge, number. Every back-end runs it.
 //! - [`page`], [`scrub`]: the pure half of reading: a page within its budget, sums counted anew.
 //! - [`devices`], [`signing_keys`], [`schemas`]: the resources of a tenant.
+//! - [`copy`]: a tenant as a stream of records, for backups and moves.
 //! - [`sql`]: the resources written once for every SQL back-end.
 //! - [`memory`]: the store that forgets, for tests and the simulator.
 //! - [`sealing`]: secrets at rest under the server's master key.
@@ -14,6 +15,7 @@
 pub mod catalog;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copy;
 pub mod devices;
 pub mod memory;
 pub mod page;
@@ -34,7 +36,11 @@ use std::sync::Arc;
 
 /// Everything that one tenant's store does.
 pub trait TenantStore:
-    sync::SyncStore + devices::DeviceStore + signing_keys::SigningKeyStore + schemas::SchemaStore
+    sync::SyncStore
+    + devices::DeviceStore
+    + signing_keys::SigningKeyStore
+    + schemas::SchemaStore
+    + copy::CopyOut
 {
 }
 
@@ -43,6 +49,7 @@ impl<T> TenantStore for T where
         + devices::DeviceStore
         + signing_keys::SigningKeyStore
         + schemas::SchemaStore
+        + copy::CopyOut
 {
 }
 
@@ -87,6 +94,11 @@ pub enum StoreError {
     /// The tenant began another epoch, or was moved, while its store was in use: open it again.
     #[error("the tenant was restored or moved meanwhile; open it again")]
     BegunAnew,
+    /// A copy that was arriving was pushed aside.
+    #[error(
+        "another copy of the tenant began to arrive after this one: nothing of this one was kept"
+    )]
+    PushedAside,
     /// The tenant was erased while its store was in use.
     #[error("the tenant was erased")]
     Erased,

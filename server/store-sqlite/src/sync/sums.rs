@@ -15,12 +15,15 @@ use crate::tenant::OpenTenant;
 
 const COLLECTION_BITS: u32 = u16::BITS;
 
+const UPDATE: &str = "UPDATE sums SET total = ?2, buckets = ?3 WHERE place = ?1";
+const INSERT: &str = "INSERT INTO sums (place, total, buckets) VALUES (?1, ?2, ?3)";
+
 /// Where the sums of one collection in one scope lie.
 const fn place(scope: i64, collection: CollectionId) -> i64 {
     (scope << COLLECTION_BITS) | collection.0 as i64
 }
 
-const fn collection_at(place: i64) -> CollectionId {
+pub(super) const fn collection_at(place: i64) -> CollectionId {
     // The cast keeps the low bits, which are the collection's.
     CollectionId(place as u16)
 }
@@ -36,14 +39,8 @@ pub(super) fn add(
     let mut get = database.prepare_cached("SELECT buckets FROM sums WHERE place = ?1")?;
     let stored = get.query_row([place], |row| Ok(Buckets::from_bytes(row.get_ref(0)?.as_blob()?)));
     let (put, mut buckets) = match stored.optional()? {
-        Some(buckets) => {
-            let update = "UPDATE sums SET total = ?2, buckets = ?3 WHERE place = ?1";
-            (update, buckets.ok_or_else(damaged)?)
-        }
-        None => {
-            let insert = "INSERT INTO sums (place, total, buckets) VALUES (?1, ?2, ?3)";
-            (insert, Buckets::default())
-        }
+        Some(buckets) => (UPDATE, buckets.ok_or_else(damaged)?),
+        None => (INSERT, Buckets::default()),
     };
     for (bucket, change) in changes {
         buckets.bucket_mut(*bucket).add(*change);
@@ -51,6 +48,24 @@ pub(super) fn add(
     let total = buckets.total().0.to_le_bytes();
     database.prepare_cached(put)?.execute(params![place, total, buckets.to_bytes()])?;
     Ok(())
+}
+
+/// Writes the sums of one collection in one scope, which has none yet.
+pub(super) fn put(
+    database: &Connection,
+    scope: i64,
+    collection: CollectionId,
+    buckets: &Buckets,
+) -> Result<(), Failure> {
+    let total = buckets.total().0.to_le_bytes();
+    let values = params![place(scope, collection), total, buckets.to_bytes()];
+    database.prepare_cached(INSERT)?.execute(values)?;
+    Ok(())
+}
+
+/// The places of all collections in a scope.
+pub(super) const fn places(scope: i64) -> [i64; 2] {
+    [place(scope, CollectionId(0)), place(scope, CollectionId(u16::MAX))]
 }
 
 /// The totals of every collection in some scopes.
@@ -96,8 +111,7 @@ fn for_each_collection<'a>(
     let mut statement = snapshot.prepare_cached(query)?;
     for scope in scopes {
         let Some(number) = tenant.scopes.number(snapshot, scope)? else { continue };
-        let (first, last) = (place(number, CollectionId(0)), place(number, CollectionId(u16::MAX)));
-        let mut rows = statement.query([first, last])?;
+        let mut rows = statement.query(places(number))?;
         while let Some(row) = rows.next()? {
             take(scope, collection_at(row.get(0)?), row)?;
         }
@@ -148,6 +162,6 @@ fn every_scope(snapshot: &Connection) -> Result<Vec<Scope>, Failure> {
     names.map(|name| name?.parse().map_err(|error| Failure::Damaged(format!("{error}")))).collect()
 }
 
-fn damaged() -> Failure {
+pub(super) fn damaged() -> Failure {
     Failure::Damaged("the sums of a collection have another length".to_owned())
 }

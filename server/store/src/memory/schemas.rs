@@ -12,14 +12,14 @@ use crate::schemas::{ApplySchemaError, Registration, SchemaStore, check_registra
 #[async_trait]
 impl SchemaStore for MemoryTenant {
     async fn schema(&self) -> Result<Option<Arc<Schema>>, StoreError> {
-        self.with(|state| state.schema.clone())
+        self.with(|state| state.schema().cloned())
     }
 
-    async fn apply_schema(&self, schema: &Schema, _now_ms: u64) -> Result<(), ApplySchemaError> {
-        self.with(|state| match check_registration(state.schema.as_deref(), schema)? {
+    async fn apply_schema(&self, schema: &Schema, now_ms: u64) -> Result<(), ApplySchemaError> {
+        self.with(|state| match check_registration(state.schema().map(Arc::as_ref), schema)? {
             Registration::Unchanged => Ok(()),
             Registration::New => {
-                state.schema = Some(Arc::new(schema.clone()));
+                state.schemas.push((Arc::new(schema.clone()), now_ms));
                 Ok(())
             }
         })?

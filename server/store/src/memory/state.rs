@@ -33,7 +33,10 @@ pub(super) struct State {
     pub outcomes: BTreeMap<(DeviceId, u64), StoredOutcome>,
     pub devices: BTreeMap<DeviceId, DeviceRecord>,
     pub signing_keys: Vec<SigningKeyRecord>,
-    pub schema: Option<Arc<Schema>>,
+    /// Every version of the schema, with the time at which it was registered, in milliseconds since 1970.
+    pub schemas: Vec<(Arc<Schema>, u64)>,
+    /// In milliseconds since 1970.
+    pub created_at_ms: u64,
 }
 
 /// One change of a document of a row.
@@ -45,7 +48,7 @@ pub(super) struct StoredChunk {
 }
 
 impl State {
-    pub fn new(digest_key: DigestKey, entropy: u64) -> Self {
+    pub fn new(digest_key: DigestKey, entropy: u64, created_at_ms: u64) -> Self {
         let unborn = Head { seq: 0, horizon: 0, epoch: 0 };
         Self {
             head: Head { epoch: unborn.next_epoch(entropy), ..unborn },
@@ -59,8 +62,14 @@ impl State {
             outcomes: BTreeMap::new(),
             devices: BTreeMap::new(),
             signing_keys: Vec::new(),
-            schema: None,
+            schemas: Vec::new(),
+            created_at_ms,
         }
+    }
+
+    /// The newest version of the schema.
+    pub fn schema(&self) -> Option<&Arc<Schema>> {
+        self.schemas.last().map(|(schema, _)| schema)
     }
 
     pub fn load(&self, needs: &Needs) -> Loaded {

@@ -1,6 +1,7 @@
 //! The hot path in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use farshore_sync_core::digest::{Buckets, DigestKey, Totals, bucket_of};
@@ -33,7 +34,7 @@ impl SyncStore for MemoryTenant {
         self.with(|state| {
             let loaded = state.load(prepared.needs());
             let context = Context {
-                schema: state.schema.as_deref().ok_or(StoreError::NoSchema)?,
+                schema: state.schema().map(Arc::as_ref).ok_or(StoreError::NoSchema)?,
                 head: state.head,
                 digest_key: &state.digest_key,
                 now_ms,
