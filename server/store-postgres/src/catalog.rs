@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::copy::{Arrival, Arriving};
 use farshore_store::schemas::SchemaStore as _;
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
@@ -23,18 +24,18 @@ use crate::query::Query;
 use crate::tenant::{OpenTenant, PostgresTenant};
 use crate::version::ServerVersion;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// The tenants of a database.
 #[derive(Debug, Clone)]
 pub struct PostgresCatalog(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    database: Arc<Database>,
-    roles: Roles,
+pub(crate) struct Shared {
+    pub database: Arc<Database>,
+    pub roles: Roles,
     version: ServerVersion,
-    steps: &'static [Step],
+    pub steps: &'static [Step],
     recent: Mutex<LruCache<TenantId, Arc<OpenTenant>>>,
 }
 
@@ -142,6 +143,14 @@ impl Catalog for PostgresCatalog {
         }
     }
 
+    async fn receive(
+        &self,
+        scope: &TenantScope,
+        arriving: Arriving,
+    ) -> Result<Box<dyn Arrival>, CatalogError> {
+        Arc::clone(&self.0).receive(scope.tenant().clone(), arriving).await
+    }
+
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
         let listed = self.0.tenants().await;
         Ok(listed.map_err(|failure| failure.during("list the tenants"))?)
@@ -149,12 +158,39 @@ impl Catalog for PostgresCatalog {
 }
 
 impl Shared {
+    /// The role of a tenant, unless a copy that never arrived has left it.
+    pub async fn make_role(
+        &self,
+        transaction: &mut Transaction,
+        tenant: &TenantId,
+    ) -> Result<(), Failure> {
+        let role = self.roles.of(tenant);
+        let look = Query::new("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1");
+        if transaction.rows(look.bind(role.trim_matches('"'))).await?.is_empty() {
+            let grant = platform::grant_to_us(&role, self.version);
+            transaction.script(format!("CREATE ROLE {role} NOLOGIN;\n{grant}")).await?;
+        }
+        Ok(())
+    }
+
+    /// What makes the schemas of a tenant.
+    pub fn make_schemas(&self, names: &Names) -> String {
+        let (role, owner) = (self.roles.of(&names.tenant), self.roles.owner());
+        let (schema, views) = (names.schema(), names.views());
+        format!(
+            "CREATE SCHEMA {schema} AUTHORIZATION {owner};\n\
+             CREATE SCHEMA {views} AUTHORIZATION {owner};\n{};\n\
+             GRANT USAGE ON SCHEMA {schema}, {views} TO {role}",
+            self.as_owner(&names.tenant),
+        )
+    }
+
     fn recent(&self, tenant: &TenantId) -> Option<Arc<OpenTenant>> {
         let open = self.lock().get(tenant).cloned();
         open.filter(|open| !open.is_erased())
     }
 
-    fn opened(&self, tenant: TenantId) -> Arc<PostgresTenant> {
+    pub fn opened(&self, tenant: TenantId) -> Arc<PostgresTenant> {
         let (names, roles) = (Names::new(tenant.clone()), self.roles.clone());
         let open = Arc::new(OpenTenant::new(Arc::clone(&self.database), names, roles));
         self.lock().put(tenant, Arc::clone(&open));
@@ -174,23 +210,13 @@ impl Shared {
         tenant: &TenantId,
         now_ms: u64,
     ) -> Result<Registered, Failure> {
-        let register = "INSERT INTO farshore.tenants (id, erased, created_at_ms) \
-            VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
-        let register = Query::new(register).bind(tenant.as_str()).bind(now_ms.cast_signed());
-        if transaction.execute(register).await? == 0 {
-            return registered(transaction, tenant).await;
+        let found = register(transaction, tenant, now_ms).await?;
+        if found != Registered::No {
+            return Ok(found);
         }
         let names = Names::new(tenant.clone());
-        let (role, owner) = (self.roles.of(tenant), self.roles.owner());
-        let (schema, views) = (names.schema(), names.views());
-        let mut script = format!(
-            "CREATE ROLE {role} NOLOGIN;\n{};\n\
-             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n\
-             CREATE SCHEMA {views} AUTHORIZATION {owner};\n{};\n\
-             GRANT USAGE ON SCHEMA {schema}, {views} TO {role};\n",
-            platform::grant_to_us(&role, self.version),
-            self.as_owner(tenant),
-        );
+        self.make_role(transaction, tenant).await?;
+        let mut script = format!("{};\n", self.make_schemas(&names));
         for step in self.steps {
             script.push_str(&migrations::script(step, &names, &self.roles));
         }
@@ -199,7 +225,7 @@ impl Shared {
         Ok(Registered::No)
     }
 
-    fn first_standing(&self, names: &Names, now_ms: u64) -> Result<Query, Failure> {
+    pub fn first_standing(&self, names: &Names, now_ms: u64) -> Result<Query, Failure> {
         let mut random = [0; 32 + 8];
         aws_lc_rs::rand::fill(&mut random)
             .map_err(|error| StoreError::database("create a tenant", error))?;
@@ -285,11 +311,14 @@ impl Shared {
             return registered(transaction, tenant).await;
         }
         let (owner, role) = (self.roles.owner(), self.roles.of(tenant));
-        let names = Names::new(tenant.clone());
+        let (names, arriving) = (Names::new(tenant.clone()), Names::arriving(tenant.clone()));
         let script = format!(
-            "SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
+            "DELETE FROM farshore.arrivals WHERE tenant = '{tenant}';\n\
+             SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\n\
+             DROP SCHEMA IF EXISTS {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
             names.schema(),
-            names.views()
+            names.views(),
+            arriving.schema(),
         );
         transaction.script(script).await?;
         Ok(Registered::Present)
@@ -307,7 +336,7 @@ impl Shared {
     }
 
     /// Takes on the role that owns the tables, for one tenant.
-    fn as_owner(&self, tenant: &TenantId) -> String {
+    pub fn as_owner(&self, tenant: &TenantId) -> String {
         format!("SET LOCAL ROLE {};SET LOCAL farshore.tenant = '{tenant}'", self.roles.owner())
     }
 
@@ -329,7 +358,22 @@ impl Database {
     }
 }
 
-async fn registered(
+/// Registers a tenant unless it is; returns how it was registered before.
+pub(crate) async fn register(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    now_ms: u64,
+) -> Result<Registered, Failure> {
+    let register = "INSERT INTO farshore.tenants (id, erased, created_at_ms) \
+        VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
+    let register = Query::new(register).bind(tenant.as_str()).bind(now_ms.cast_signed());
+    match transaction.execute(register).await? {
+        0 => registered(transaction, tenant).await,
+        _ => Ok(Registered::No),
+    }
+}
+
+pub(crate) async fn registered(
     transaction: &mut Transaction,
     tenant: &TenantId,
 ) -> Result<Registered, Failure> {

@@ -30,6 +30,7 @@
 //! - A tenant is created, migrated by one step, or erased in one transaction: a process that is killed leaves nothing
 //!   half done.
 
+mod arrival;
 mod catalog;
 mod config;
 mod database;

@@ -21,6 +21,12 @@ impl Names {
         Self { tenant, qualifier }
     }
 
+    /// The names of a copy that arrives beside the tenant.
+    pub fn arriving(tenant: TenantId) -> Self {
+        let qualifier = format!("\"arriving_{tenant}\".");
+        Self { tenant, qualifier }
+    }
+
     /// The schema, quoted.
     pub fn schema(&self) -> &str {
         self.qualifier.trim_end_matches('.')

@@ -16,7 +16,9 @@ use crate::names::Roles;
 use crate::version::{OPEN_CVE, ServerVersion, Verdict};
 
 /// The newest format of the schema `farshore`.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// What leads from the first format to the second. Nodes of the version before go on with it.
+const TO_FORMAT_2: &str = include_str!("platform_2.sql");
 /// What the master key check is sealed for.
 const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 /// The number of the lock under which one node prepares the platform while others wait.
@@ -151,7 +153,8 @@ async fn about(connection: &mut PgConnection) -> Result<About, sqlx::Error> {
         current_database()::text, r.rolsuper OR r.rolbypassrls, r.rolinherit, \
         current_setting('fsync') = 'on' \
         FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
-    let row = sqlx::query(query).persistent(false).fetch_one(connection).await?;
+    // In one message: outside of a transaction a pooler may hand the second one of a statement to another server.
+    let row = sqlx::raw_sql(query).fetch_one(connection).await?;
     let version: i32 = row.try_get(0)?;
     Ok(About {
         version: ServerVersion(version.unsigned_abs()),
@@ -256,14 +259,24 @@ async fn create(
         .map_err(|error| StoreError::database(operation, error))?;
     let insert = "INSERT INTO farshore.platform (only_row, format, id, master_key_check) \
         VALUES (true, $1, $2, $3)";
-    let insert = sqlx::query(insert).persistent(false).bind(FORMAT).bind(id).bind(sealed);
-    insert.execute(connection).await?;
+    let insert = sqlx::query(insert).persistent(false).bind(1).bind(id).bind(sealed);
+    insert.execute(&mut *connection).await?;
+    upgrade(connection, 1).await?;
     Ok(roles)
+}
+
+/// Brings the schema `farshore` from a format to the newest one.
+async fn upgrade(connection: &mut PgConnection, from: i32) -> Result<(), Failure> {
+    if from < FORMAT {
+        let done = format!("{TO_FORMAT_2};UPDATE farshore.platform SET format = {FORMAT}");
+        script(connection, done).await?;
+    }
+    Ok(())
 }
 
 async fn read(connection: &mut PgConnection, master: &MasterKey) -> Result<Roles, Failure> {
     let query = "SELECT format, id, master_key_check FROM farshore.platform";
-    let row: PgRow = sqlx::query(query).persistent(false).fetch_one(connection).await?;
+    let row: PgRow = sqlx::query(query).persistent(false).fetch_one(&mut *connection).await?;
     let (format, id): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     if format > FORMAT {
         let (found, newest) = (format.unsigned_abs(), FORMAT.unsigned_abs());
@@ -271,7 +284,7 @@ async fn read(connection: &mut PgConnection, master: &MasterKey) -> Result<Roles
     }
     let sealed: Vec<u8> = row.try_get(2)?;
     match master.open(MASTER_KEY_CHECK_PURPOSE, &sealed) {
-        Ok(_) => Ok(Roles::new(&id)),
+        Ok(_) => upgrade(connection, format).await.map(|()| Roles::new(&id)),
         Err(UnsealError::WrongMasterKey) => Err(Failure::WrongMasterKey),
         Err(error @ UnsealError::Damaged) => {
             Err(Failure::Damaged(format!("farshore.platform: the master key check: {error}")))

@@ -72,7 +72,7 @@ fn query(names: &Names, statement: Statement) -> Query {
     statement.values.into_iter().fold(query, |query, value| query.bind(Bound(value)))
 }
 
-struct Bound(SqlValue);
+pub(crate) struct Bound(pub SqlValue);
 
 impl Type<Postgres> for Bound {
     fn type_info() -> PgTypeInfo {
@@ -100,7 +100,7 @@ impl Encode<'_, Postgres> for Bound {
     }
 }
 
-fn values(row: &PgRow) -> Result<SqlRow, Failure> {
+pub(crate) fn values(row: &PgRow) -> Result<SqlRow, Failure> {
     (0..row.len()).map(|column| value(row, column)).collect::<Result<_, _>>().map(SqlRow)
 }
 

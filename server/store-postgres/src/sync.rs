@@ -15,6 +15,7 @@ use crate::database::Pace;
 use crate::tenant::{PostgresTenant, Standing};
 
 mod commit;
+pub(crate) mod copy;
 mod load;
 mod page;
 mod purge;

@@ -1,7 +1,7 @@
 //! An open tenant: its transactions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use farshore_store::StoreError;
 use farshore_store::sql::SchemaCache;
@@ -28,6 +28,8 @@ pub(crate) struct OpenTenant {
     pub names: Names,
     roles: Roles,
     erased: AtomicBool,
+    /// The epoch in which the schemas were remembered; 0 at first.
+    epoch: AtomicU64,
     pub schemas: SchemaCache,
 }
 
@@ -60,6 +62,7 @@ impl OpenTenant {
             names,
             roles,
             erased: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
             schemas: SchemaCache::default(),
         }
     }
@@ -97,12 +100,22 @@ impl OpenTenant {
         let opening = self.opening(access);
         let (transaction, rows) = self.database.begin(begin, pace, &opening).await?;
         match rows.last().map(standing) {
-            Some(Ok(standing)) => Ok(TenantTransaction { transaction, standing }),
+            Some(Ok(standing)) => {
+                self.notice(standing.head.epoch);
+                Ok(TenantTransaction { transaction, standing })
+            }
             Some(Err(error)) => transaction.end(Err(error.into())).await,
             None => {
                 let nowhere = "the tenant stands nowhere".to_owned();
                 transaction.end(Err(Failure::Damaged(nowhere))).await
             }
+        }
+    }
+
+    /// A copy that took the tenant's place may have other schemas under the same versions.
+    fn notice(&self, epoch: u64) {
+        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
+            self.schemas.forget();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use farshore_store::copy::SumsRecord;
 use farshore_store::scrub::{AllBuckets, Recount};
 use farshore_store::sync::{BucketRow, RowKey};
 use farshore_store::sync_core::digest::{
@@ -191,7 +192,7 @@ pub(super) async fn buckets(
     Ok(all)
 }
 
-fn take_part(buckets: &mut Buckets, number: i16, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn take_part(buckets: &mut Buckets, number: i16, bytes: &[u8]) -> Result<(), Failure> {
     let number = usize::try_from(number).ok().filter(|number| *number < PARTS);
     let first = number.ok_or_else(damaged)? * BUCKETS_PER_PART;
     for (bucket, sum) in (first..).zip(Part::from_bytes(bytes)?.0) {
@@ -199,6 +200,31 @@ fn take_part(buckets: &mut Buckets, number: i16, bytes: &[u8]) -> Result<(), Fai
         *buckets.bucket_mut(bucket) = sum;
     }
     Ok(())
+}
+
+/// Writes the sums of collections that have none yet.
+pub(super) async fn put(
+    names: &Names,
+    transaction: &mut Transaction,
+    sums: &[SumsRecord],
+) -> Result<(), Failure> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    let mut parts = Parts::new();
+    for record in sums {
+        for (number, bytes) in (0..).zip(record.buckets.chunks(BUCKETS_PER_PART * SUM_BYTES)) {
+            let key = (scope(&record.scope)?, CollectionId(record.collection), number);
+            parts.insert(key, Part::from_bytes(bytes)?);
+        }
+    }
+    let insert = "INSERT INTO main.sums (scope, collection, part, total, sums) SELECT * \
+        FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[])";
+    let (scopes, collections, numbers) = part_keys(parts.keys());
+    let totals: Vec<_> = parts.values().map(Part::total).collect();
+    let bytes: Vec<_> = parts.values().map(Part::to_bytes).collect();
+    let insert = Query::new(names.qualify(insert)).bind(scopes).bind(collections).bind(numbers);
+    transaction.execute(insert.bind(totals).bind(bytes)).await.map(drop)
 }
 
 /// The live rows of one bucket, by id.

@@ -29,6 +29,11 @@ impl SchemaCache {
         kept.as_ref().filter(|schema| u64::from(schema.version) == version).cloned()
     }
 
+    /// Forgets it: what is stored under its version may be another one.
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Parses the stored JSON of a version and keeps it.
     ///
     /// # Errors
