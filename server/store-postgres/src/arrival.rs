@@ -1,5 +1,5 @@
-//! Copies of tenants that arrive beside them: in a schema of their own, whose tables take the place of the tenant's in
-//! one transaction.
+//! Copies of tenants that arrive beside them: under a key of their own, which takes the place of the tenant's in one
+//! transaction.
 
 use std::sync::Arc;
 
@@ -11,23 +11,17 @@ use farshore_store::sync_core::ids::TenantId;
 use farshore_store::{SharedTenantStore, StoreError};
 use sqlx::Row as _;
 
-use crate::catalog::{BEGIN, Registered, Shared, register, registered};
+use crate::catalog::{BEGIN, Registered, Shared, key_in, register, registered};
 use crate::database::{Pace, Transaction};
 use crate::failure::Failure;
-use crate::migrations;
-use crate::names::Names;
+use crate::names::{Names, TenantKey};
 use crate::query::Query;
 use crate::sync::copy::{self, Positions};
 use crate::tenant::{OpenTenant, PostgresTenant};
 
-/// What tells one arriving copy from another.
-type Token = [u8; 16];
-
 struct PostgresArrival {
     shared: Arc<Shared>,
-    tenant: TenantId,
     arriving: Arriving,
-    token: Token,
     open: Arc<OpenTenant>,
     positions: Positions,
 }
@@ -40,8 +34,8 @@ impl Arrival for PostgresArrival {
             let (mut transaction, _) = shared.database.begin(BEGIN, Pace::Maintenance, "").await?;
             let positions = &mut self.positions;
             let put = async {
-                is_the_last(&mut transaction, &self.tenant, self.token).await?;
-                transaction.script(shared.as_owner(&self.tenant)).await?;
+                is_the_last(&mut transaction, names).await?;
+                transaction.script(shared.as_owner(names)).await?;
                 copy::write(names, &mut transaction, records, positions).await
             };
             let put = put.await;
@@ -55,12 +49,12 @@ impl Arrival for PostgresArrival {
     }
 
     async fn finish(self: Box<Self>) -> Result<SharedTenantStore, CatalogError> {
-        let Self { shared, tenant, arriving, token, open, .. } = *self;
-        let finished = shared.finish_arrival(&tenant, arriving, token, &open).await;
+        let names = self.open.names.clone();
+        let finished = self.shared.finish_arrival(&names, self.arriving).await;
         let found = finished.map_err(|failure| failure.during("finish a copy"))?;
-        check(tenant.clone(), found, arriving)?;
-        let store = shared.opened(tenant);
-        // The views were built on what is gone; they are people's, and nothing fails for them.
+        check(&names.tenant, &found, self.arriving)?;
+        let store = self.shared.opened(names);
+        // The views are people's, and nothing fails for them.
         if let Ok(Some(schema)) = store.schema().await {
             store.0.follow_schema(&schema).await;
         }
@@ -69,34 +63,36 @@ impl Arrival for PostgresArrival {
 }
 
 /// Whether a copy may arrive where this was found.
-fn check(tenant: TenantId, found: Registered, arriving: Arriving) -> Result<(), CatalogError> {
+fn check(tenant: &TenantId, found: &Registered, arriving: Arriving) -> Result<(), CatalogError> {
+    let tenant = tenant.clone();
     match (found, arriving) {
         (Registered::Erased, _) => Err(CatalogError::Erased { tenant }),
-        (Registered::Present, Arriving::New) => Err(CatalogError::TenantExists { tenant }),
+        (Registered::Present(_), Arriving::New) => Err(CatalogError::TenantExists { tenant }),
         (Registered::No, Arriving::Replacing) => Err(CatalogError::UnknownTenant { tenant }),
-        (Registered::No, Arriving::New) | (Registered::Present, Arriving::Replacing) => Ok(()),
+        (Registered::No, Arriving::New) | (Registered::Present(_), Arriving::Replacing) => Ok(()),
     }
 }
 
-fn fits(found: Registered, arriving: Arriving) -> bool {
-    matches!(
-        (found, arriving),
-        (Registered::No, Arriving::New) | (Registered::Present, Arriving::Replacing)
-    )
-}
-
-async fn is_the_last(
-    transaction: &mut Transaction,
-    tenant: &TenantId,
-    token: Token,
-) -> Result<(), Failure> {
-    // The lock keeps a later copy from clearing away what this one writes into.
-    let look = "SELECT FROM farshore.arrivals WHERE tenant = $1 AND token = $2 FOR SHARE";
-    let look = Query::new(look).bind(tenant.as_str()).bind(&token[..]);
+/// Whether a copy is still the one of its tenant that began to arrive last; no other one begins before the transaction
+/// has ended.
+async fn is_the_last(transaction: &mut Transaction, names: &Names) -> Result<(), Failure> {
+    let look = "SELECT FROM farshore.arrivals WHERE tenant = $1 AND key = $2 FOR SHARE";
+    let look = Query::new(look).bind(names.tenant.as_str()).bind(names.key.as_str());
     match transaction.rows(look).await?.len() {
         0 => Err(StoreError::PushedAside.into()),
         _ => Ok(()),
     }
+}
+
+/// Forgets the copy of a tenant that began to arrive last, and says what it left.
+pub(crate) async fn forget(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+) -> Result<Option<Names>, Failure> {
+    let forget = Query::new("DELETE FROM farshore.arrivals WHERE tenant = $1 RETURNING key");
+    let forgotten = transaction.rows(forget.bind(tenant.as_str())).await?;
+    let key = forgotten.first().map(|row| key_in(row, 0)).transpose()?;
+    Ok(key.map(|key| Names::new(tenant.clone(), key)))
 }
 
 impl Shared {
@@ -107,26 +103,18 @@ impl Shared {
         arriving: Arriving,
     ) -> Result<Box<dyn Arrival>, CatalogError> {
         let operation = "receive a copy";
-        let mut token = Token::default();
-        aws_lc_rs::rand::fill(&mut token)
-            .map_err(|error| StoreError::database(operation, error))?;
-        let names = Names::arriving(tenant.clone());
+        let key = TenantKey::random().map_err(|error| StoreError::database(operation, error))?;
+        let names = Names::new(tenant, key);
         let begun = async {
             let (mut transaction, _) = self.database.begin(BEGIN, Pace::Maintenance, "").await?;
-            let begun = self.receive_in(&mut transaction, &names, arriving, token).await;
+            let begun = self.receive_in(&mut transaction, &names, arriving).await;
             transaction.end(begun).await
         };
         let found = begun.await.map_err(|failure: Failure| failure.during(operation))?;
-        check(tenant.clone(), found, arriving)?;
+        check(&names.tenant, &found, arriving)?;
         let open = OpenTenant::new(Arc::clone(&self.database), names, self.roles.clone());
-        Ok(Box::new(PostgresArrival {
-            shared: self,
-            tenant,
-            arriving,
-            token,
-            open: Arc::new(open),
-            positions: Positions::default(),
-        }))
+        let (open, positions) = (Arc::new(open), Positions::default());
+        Ok(Box::new(PostgresArrival { shared: self, arriving, open, positions }))
     }
 
     async fn receive_in(
@@ -134,60 +122,62 @@ impl Shared {
         transaction: &mut Transaction,
         names: &Names,
         arriving: Arriving,
-        token: Token,
     ) -> Result<Registered, Failure> {
-        let tenant = &names.tenant;
-        let found = registered(transaction, tenant).await?;
-        if !fits(found, arriving) {
+        let found = registered(transaction, &names.tenant).await?;
+        if check(&names.tenant, &found, arriving).is_err() {
             return Ok(found);
         }
-        let take = "INSERT INTO farshore.arrivals (tenant, token) VALUES ($1, $2) \
-            ON CONFLICT (tenant) DO UPDATE SET token = excluded.token";
-        transaction.execute(Query::new(take).bind(tenant.as_str()).bind(&token[..])).await?;
-        self.make_role(transaction, tenant).await?;
-        let (role, owner, schema) = (self.roles.of(tenant), self.roles.owner(), names.schema());
-        let mut script = format!(
-            "SET LOCAL ROLE {owner};\nDROP SCHEMA IF EXISTS {schema} CASCADE;\nSET LOCAL ROLE NONE;\n\
-             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n{};\n\
-             GRANT USAGE ON SCHEMA {schema} TO {role};\n",
-            self.as_owner(tenant),
-        );
-        for step in self.steps {
-            script.push_str(&migrations::script(step, names, &self.roles));
+        if let Some(earlier) = forget(transaction, &names.tenant).await? {
+            transaction.script(self.unmake(&earlier)).await?;
         }
-        transaction.script(script).await?;
-        transaction.execute(self.first_standing(names, 0)?).await?;
+        let begin = Query::new("INSERT INTO farshore.arrivals (tenant, key) VALUES ($1, $2)");
+        let begin = begin.bind(names.tenant.as_str()).bind(names.key.as_str());
+        transaction.execute(begin).await?;
+        self.make(transaction, names, 0).await?;
         Ok(found)
     }
 
-    /// Gives the tables of a copy that arrived to its tenant, whose own go; returns how the tenant was registered.
+    /// Gives the tenant the key of a copy that arrived, and drops what it had; returns how the tenant was registered.
     async fn finish_arrival(
         &self,
-        tenant: &TenantId,
+        arrived: &Names,
         arriving: Arriving,
-        token: Token,
-        arrived: &OpenTenant,
     ) -> Result<Registered, Failure> {
         let (mut transaction, _) = self.database.begin(BEGIN, Pace::Maintenance, "").await?;
-        let finished = async {
-            let mut found = registered(&mut transaction, tenant).await?;
-            if !fits(found, arriving) {
-                return Ok(found);
-            }
-            is_the_last(&mut transaction, tenant, token).await?;
-            if arriving == Arriving::New {
-                let created_at_ms = self.created_at_ms(&mut transaction, &arrived.names).await?;
-                found = register(&mut transaction, tenant, created_at_ms).await?;
-            }
-            if fits(found, arriving) {
-                let forget = "DELETE FROM farshore.arrivals WHERE tenant = $1";
-                transaction.execute(Query::new(forget).bind(tenant.as_str())).await?;
-                transaction.script(self.take_the_place(&arrived.names, arriving)).await?;
-            }
-            Ok(found)
-        };
-        let finished = finished.await;
+        let finished = self.finish_arrival_in(&mut transaction, arrived, arriving).await;
         transaction.end(finished).await
+    }
+
+    async fn finish_arrival_in(
+        &self,
+        transaction: &mut Transaction,
+        arrived: &Names,
+        arriving: Arriving,
+    ) -> Result<Registered, Failure> {
+        let tenant = &arrived.tenant;
+        let found = registered(transaction, tenant).await?;
+        if check(tenant, &found, arriving).is_err() {
+            return Ok(found);
+        }
+        is_the_last(transaction, arrived).await?;
+        let Registered::Present(replaced) = found else {
+            let created_at_ms = self.created_at_ms(transaction, arrived).await?;
+            let found = register(transaction, arrived, created_at_ms).await?;
+            if found == Registered::No {
+                forget(transaction, tenant).await?;
+            }
+            return Ok(found);
+        };
+        let replace = "UPDATE farshore.tenants SET key = $3 WHERE id = $1 AND key = $2";
+        let replace = Query::new(replace).bind(tenant.as_str()).bind(replaced.as_str());
+        if transaction.execute(replace.bind(arrived.key.as_str())).await? == 0 {
+            return Err(StoreError::PushedAside.into());
+        }
+        forget(transaction, tenant).await?;
+        // Whoever commits now does so before, and whoever comes later finds that it is gone.
+        let replaced = Names::new(tenant.clone(), replaced);
+        transaction.script(self.unmake(&replaced)).await?;
+        Ok(Registered::Present(replaced.key))
     }
 
     /// When the tenant that arrived was created, as its copy says.
@@ -197,36 +187,9 @@ impl Shared {
         arrived: &Names,
     ) -> Result<u64, Failure> {
         let standing = arrived.qualify("SELECT created_at_ms FROM main.standing");
-        let script = format!("{};{standing};SET LOCAL ROLE NONE", self.as_owner(&arrived.tenant));
+        let script = format!("{};{standing};SET LOCAL ROLE NONE", self.as_owner(arrived));
         let rows = transaction.script(script).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
-    }
-
-    fn take_the_place(&self, arrived: &Names, arriving: Arriving) -> String {
-        let names = Names::new(arrived.tenant.clone());
-        let owner = self.roles.owner();
-        let mut script = match arriving {
-            Arriving::New => format!("{};\n", self.make_schemas(&names)),
-            Arriving::Replacing => String::new(),
-        };
-        script.push_str(&format!("SET LOCAL ROLE {owner};\n"));
-        if arriving == Arriving::Replacing {
-            // Whoever commits now does so before, and whoever comes later finds the new tables.
-            let tables: Vec<_> = self.tables().map(|table| format!("main.{table}")).collect();
-            script
-                .push_str(&names.qualify(&format!("DROP TABLE {} CASCADE;\n", tables.join(", "))));
-        }
-        let schema = names.schema();
-        for table in self.tables() {
-            let table = arrived.qualify(&format!("main.{table}"));
-            script.push_str(&format!("ALTER TABLE {table} SET SCHEMA {schema};\n"));
-        }
-        script.push_str(&format!("DROP SCHEMA {} CASCADE;\n", arrived.schema()));
-        script
-    }
-
-    fn tables(&self) -> impl Iterator<Item = &'static str> {
-        self.steps.iter().flat_map(|step| step.tables).copied()
     }
 }

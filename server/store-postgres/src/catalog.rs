@@ -14,14 +14,15 @@ use farshore_store::{SharedTenantStore, StoreError};
 use lru::LruCache;
 use sqlx::Row as _;
 
+use crate::arrival;
 use crate::config::PostgresConfig;
 use crate::database::{Database, Pace, Transaction};
 use crate::failure::Failure;
 use crate::migrations::{self, STEPS, Step};
-use crate::names::{Names, Roles};
+use crate::names::{Names, Roles, TenantKey};
 use crate::platform::{self, OpenError};
 use crate::query::Query;
-use crate::tenant::{OpenTenant, PostgresTenant};
+use crate::tenant::{Ending, OpenTenant, PostgresTenant};
 use crate::version::ServerVersion;
 
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -35,17 +36,17 @@ pub(crate) struct Shared {
     pub database: Arc<Database>,
     pub roles: Roles,
     version: ServerVersion,
-    pub steps: &'static [Step],
+    steps: &'static [Step],
     recent: Mutex<LruCache<TenantId, Arc<OpenTenant>>>,
 }
 
 /// What the platform knows of a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Registered {
     /// There is none.
     No,
-    /// It is there.
-    Present,
+    /// It is there, under this key.
+    Present(TenantKey),
     /// It was erased.
     Erased,
 }
@@ -94,12 +95,14 @@ impl Catalog for PostgresCatalog {
         scope: &TenantScope,
         now_ms: u64,
     ) -> Result<SharedTenantStore, CatalogError> {
-        let created = self.0.create(scope.tenant(), now_ms).await;
-        let registered = created.map_err(|failure| failure.during("create a tenant"))?;
+        let operation = "create a tenant";
+        let key = TenantKey::random().map_err(|error| StoreError::database(operation, error))?;
+        let names = Names::new(scope.tenant().clone(), key);
+        let created = self.0.create(&names, now_ms).await;
         let tenant = scope.tenant().clone();
-        match registered {
-            Registered::No => Ok(self.0.opened(tenant)),
-            Registered::Present => Err(CatalogError::TenantExists { tenant }),
+        match created.map_err(|failure| failure.during(operation))? {
+            Registered::No => Ok(self.0.opened(names)),
+            Registered::Present(_) => Err(CatalogError::TenantExists { tenant }),
             Registered::Erased => Err(CatalogError::Erased { tenant }),
         }
     }
@@ -114,23 +117,28 @@ impl Catalog for PostgresCatalog {
         match registered.map_err(|failure| failure.during(operation))? {
             Registered::No => Err(CatalogError::UnknownTenant { tenant }),
             Registered::Erased => Err(CatalogError::Erased { tenant }),
-            Registered::Present => match self.0.migrate(&tenant).await {
-                Ok(views) => {
-                    let store = self.0.opened(tenant);
-                    if views == Views::Behind
-                        && let Some(schema) = store.schema().await?
-                    {
-                        store.0.follow_schema(&schema).await;
+            Registered::Present(key) => {
+                let names = Names::new(tenant, key);
+                match self.0.migrate(&names).await {
+                    Ok(views) => {
+                        let store = self.0.opened(names);
+                        if views == Views::Behind
+                            && let Some(schema) = store.schema().await?
+                        {
+                            store.0.follow_schema(&schema).await;
+                        }
+                        Ok(store)
                     }
-                    Ok(store)
+                    Err(failure) if failure.is_missing_tenant() => {
+                        let (tenant, schema) = (&names.tenant, names.schema());
+                        let detail = format!(
+                            "the schema {schema} of {tenant} is not as it was made: {failure}"
+                        );
+                        Err(StoreError::Damaged { operation, detail }.into())
+                    }
+                    Err(failure) => Err(failure.during(operation).into()),
                 }
-                Err(failure) if failure.is_missing_tenant() => {
-                    let detail =
-                        format!("the schema tenant_{tenant} is not as it was made: {failure}");
-                    Err(StoreError::Damaged { operation, detail }.into())
-                }
-                Err(failure) => Err(failure.during(operation).into()),
-            },
+            }
         }
     }
 
@@ -139,7 +147,7 @@ impl Catalog for PostgresCatalog {
         let erased = self.0.erase(&tenant).await;
         match erased.map_err(|failure| failure.during("erase a tenant"))? {
             Registered::No => Err(CatalogError::UnknownTenant { tenant }),
-            Registered::Present | Registered::Erased => Ok(()),
+            Registered::Present(_) | Registered::Erased => Ok(()),
         }
     }
 
@@ -158,74 +166,73 @@ impl Catalog for PostgresCatalog {
 }
 
 impl Shared {
-    /// The role of a tenant, unless a copy that never arrived has left it.
-    pub async fn make_role(
-        &self,
-        transaction: &mut Transaction,
-        tenant: &TenantId,
-    ) -> Result<(), Failure> {
-        let role = self.roles.of(tenant);
-        let look = Query::new("SELECT FROM pg_catalog.pg_roles WHERE rolname = $1");
-        if transaction.rows(look.bind(role.trim_matches('"'))).await?.is_empty() {
-            let grant = platform::grant_to_us(&role, self.version);
-            transaction.script(format!("CREATE ROLE {role} NOLOGIN;\n{grant}")).await?;
-        }
-        Ok(())
-    }
-
-    /// What makes the schemas of a tenant.
-    pub fn make_schemas(&self, names: &Names) -> String {
-        let (role, owner) = (self.roles.of(&names.tenant), self.roles.owner());
-        let (schema, views) = (names.schema(), names.views());
-        format!(
-            "CREATE SCHEMA {schema} AUTHORIZATION {owner};\n\
-             CREATE SCHEMA {views} AUTHORIZATION {owner};\n{};\n\
-             GRANT USAGE ON SCHEMA {schema}, {views} TO {role}",
-            self.as_owner(&names.tenant),
-        )
-    }
-
     fn recent(&self, tenant: &TenantId) -> Option<Arc<OpenTenant>> {
         let open = self.lock().get(tenant).cloned();
-        open.filter(|open| !open.is_erased())
+        open.filter(|open| !open.has_ended())
     }
 
-    pub fn opened(&self, tenant: TenantId) -> Arc<PostgresTenant> {
-        let (names, roles) = (Names::new(tenant.clone()), self.roles.clone());
+    pub fn opened(&self, names: Names) -> Arc<PostgresTenant> {
+        let (tenant, roles) = (names.tenant.clone(), self.roles.clone());
         let open = Arc::new(OpenTenant::new(Arc::clone(&self.database), names, roles));
         self.lock().put(tenant, Arc::clone(&open));
         Arc::new(PostgresTenant(open))
     }
 
     /// Creates a tenant in one transaction; returns how it was registered before.
-    async fn create(&self, tenant: &TenantId, now_ms: u64) -> Result<Registered, Failure> {
+    async fn create(&self, names: &Names, now_ms: u64) -> Result<Registered, Failure> {
         let (mut transaction, _) = self.database.begin(BEGIN, Pace::Hot, "").await?;
-        let created = self.create_in(&mut transaction, tenant, now_ms).await;
+        let created = self.create_in(&mut transaction, names, now_ms).await;
         transaction.end(created).await
     }
 
     async fn create_in(
         &self,
         transaction: &mut Transaction,
-        tenant: &TenantId,
+        names: &Names,
         now_ms: u64,
     ) -> Result<Registered, Failure> {
-        let found = register(transaction, tenant, now_ms).await?;
-        if found != Registered::No {
-            return Ok(found);
+        let found = register(transaction, names, now_ms).await?;
+        if found == Registered::No {
+            self.make(transaction, names, now_ms).await?;
         }
-        let names = Names::new(tenant.clone());
-        self.make_role(transaction, tenant).await?;
-        let mut script = format!("{};\n", self.make_schemas(&names));
-        for step in self.steps {
-            script.push_str(&migrations::script(step, &names, &self.roles));
-        }
-        transaction.script(script).await?;
-        transaction.execute(self.first_standing(&names, now_ms)?).await?;
-        Ok(Registered::No)
+        Ok(found)
     }
 
-    pub fn first_standing(&self, names: &Names, now_ms: u64) -> Result<Query, Failure> {
+    /// Makes the role and the schemas of a tenant, with empty tables.
+    pub async fn make(
+        &self,
+        transaction: &mut Transaction,
+        names: &Names,
+        now_ms: u64,
+    ) -> Result<(), Failure> {
+        let (role, owner) = (self.roles.of(&names.key), self.roles.owner());
+        let (schema, views) = (names.schema(), names.views());
+        let mut script = format!(
+            "CREATE ROLE {role} NOLOGIN;\n{};\n\
+             CREATE SCHEMA {schema} AUTHORIZATION {owner};\n\
+             CREATE SCHEMA {views} AUTHORIZATION {owner};\n{};\n\
+             GRANT USAGE ON SCHEMA {schema}, {views} TO {role};\n",
+            platform::grant_to_us(&role, self.version),
+            self.as_owner(names),
+        );
+        for step in self.steps {
+            script.push_str(&migrations::script(step, names, &self.roles));
+        }
+        transaction.script(script).await?;
+        transaction.execute(self.first_standing(names, now_ms)?).await.map(drop)
+    }
+
+    /// What drops the schemas and the role of a tenant, run as the one who signed in.
+    pub fn unmake(&self, names: &Names) -> String {
+        let (owner, role) = (self.roles.owner(), self.roles.of(&names.key));
+        format!(
+            "SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
+            names.schema(),
+            names.views(),
+        )
+    }
+
+    fn first_standing(&self, names: &Names, now_ms: u64) -> Result<Query, Failure> {
         let mut random = [0; 32 + 8];
         aws_lc_rs::rand::fill(&mut random)
             .map_err(|error| StoreError::database("create a tenant", error))?;
@@ -243,17 +250,16 @@ impl Shared {
 
     /// Brings a tenant to the newest format, one step after another. Of several nodes one does it while the others
     /// wait.
-    async fn migrate(&self, tenant: &TenantId) -> Result<Views, Failure> {
-        let names = Names::new(tenant.clone());
+    async fn migrate(&self, names: &Names) -> Result<Views, Failure> {
         let look = names.qualify(
             "SELECT format, views < coalesce((SELECT max(version) FROM main.schemas), 0) \
              FROM main.standing",
         );
-        let look = format!("{};{look}", self.as_owner(tenant));
+        let look = format!("{};{look}", self.as_owner(names));
         loop {
             let (mut transaction, rows) =
                 self.database.begin(BEGIN, Pace::Maintenance, &look).await?;
-            let stepped = self.step_in(&mut transaction, &names, format_in(&rows)).await;
+            let stepped = self.step_in(&mut transaction, names, format_in(&rows)).await;
             if !transaction.end(stepped).await? {
                 let behind = rows.first().is_some_and(|row| row.try_get(1).unwrap_or(false));
                 return Ok(if behind { Views::Behind } else { Views::Newest });
@@ -295,7 +301,7 @@ impl Shared {
         let erased = self.erase_in(&mut transaction, tenant).await;
         let before = transaction.end(erased).await?;
         if let Some(open) = self.lock().pop(tenant) {
-            open.set_erased();
+            open.end(Ending::Erased);
         }
         Ok(before)
     }
@@ -305,23 +311,19 @@ impl Shared {
         transaction: &mut Transaction,
         tenant: &TenantId,
     ) -> Result<Registered, Failure> {
-        let mark = "UPDATE farshore.tenants SET erased = true WHERE id = $1 AND NOT erased";
-        let mark = Query::new(mark).bind(tenant.as_str());
-        if transaction.execute(mark).await? == 0 {
+        let mark =
+            "UPDATE farshore.tenants SET erased = true WHERE id = $1 AND NOT erased RETURNING key";
+        let marked = transaction.rows(Query::new(mark).bind(tenant.as_str())).await?;
+        let Some(marked) = marked.first() else {
             return registered(transaction, tenant).await;
-        }
-        let (owner, role) = (self.roles.owner(), self.roles.of(tenant));
-        let (names, arriving) = (Names::new(tenant.clone()), Names::arriving(tenant.clone()));
-        let script = format!(
-            "DELETE FROM farshore.arrivals WHERE tenant = '{tenant}';\n\
-             SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\n\
-             DROP SCHEMA IF EXISTS {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
-            names.schema(),
-            names.views(),
-            arriving.schema(),
-        );
+        };
+        let names = Names::new(tenant.clone(), key_in(marked, 0)?);
+        let arriving = arrival::forget(transaction, tenant).await?;
+        let all = [Some(names.clone()), arriving].into_iter().flatten();
+        let script: Vec<_> = all.map(|names| self.unmake(&names)).collect();
+        let script = script.join(";\n");
         transaction.script(script).await?;
-        Ok(Registered::Present)
+        Ok(Registered::Present(names.key))
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>, Failure> {
@@ -336,8 +338,8 @@ impl Shared {
     }
 
     /// Takes on the role that owns the tables, for one tenant.
-    pub fn as_owner(&self, tenant: &TenantId) -> String {
-        format!("SET LOCAL ROLE {};SET LOCAL farshore.tenant = '{tenant}'", self.roles.owner())
+    pub fn as_owner(&self, names: &Names) -> String {
+        format!("SET LOCAL ROLE {};SET LOCAL farshore.tenant = '{}'", self.roles.owner(), names.key)
     }
 
     fn newest_format(&self) -> i32 {
@@ -361,13 +363,14 @@ impl Database {
 /// Registers a tenant unless it is; returns how it was registered before.
 pub(crate) async fn register(
     transaction: &mut Transaction,
-    tenant: &TenantId,
+    names: &Names,
     now_ms: u64,
 ) -> Result<Registered, Failure> {
-    let register = "INSERT INTO farshore.tenants (id, erased, created_at_ms) \
-        VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
-    let register = Query::new(register).bind(tenant.as_str()).bind(now_ms.cast_signed());
-    match transaction.execute(register).await? {
+    let (tenant, key) = (&names.tenant, &names.key);
+    let register = "INSERT INTO farshore.tenants (id, key, erased, created_at_ms) \
+        VALUES ($1, $2, false, $3) ON CONFLICT (id) DO NOTHING";
+    let register = Query::new(register).bind(tenant.as_str()).bind(key.as_str());
+    match transaction.execute(register.bind(now_ms.cast_signed())).await? {
         0 => registered(transaction, tenant).await,
         _ => Ok(Registered::No),
     }
@@ -377,13 +380,15 @@ pub(crate) async fn registered(
     transaction: &mut Transaction,
     tenant: &TenantId,
 ) -> Result<Registered, Failure> {
-    let look = Query::new("SELECT erased FROM farshore.tenants WHERE id = $1");
+    let look = Query::new("SELECT erased, key FROM farshore.tenants WHERE id = $1");
     let rows = transaction.rows(look.bind(tenant.as_str())).await?;
-    Ok(match rows.first().map(|row| row.try_get(0)).transpose()? {
-        None => Registered::No,
-        Some(false) => Registered::Present,
-        Some(true) => Registered::Erased,
-    })
+    let Some(row) = rows.first() else { return Ok(Registered::No) };
+    if row.try_get(0)? { Ok(Registered::Erased) } else { Ok(Registered::Present(key_in(row, 1)?)) }
+}
+
+pub(crate) fn key_in(row: &sqlx::postgres::PgRow, column: usize) -> Result<TenantKey, Failure> {
+    let key: &str = row.try_get(column)?;
+    key.parse().map_err(|error| Failure::Damaged(format!("farshore.tenants: {error}")))
 }
 
 fn format_in(rows: &[sqlx::postgres::PgRow]) -> Result<i32, Failure> {

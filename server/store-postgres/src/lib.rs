@@ -1,7 +1,7 @@
 //! The store for many nodes: one Postgres schema for each tenant.
 //!
-//! In the database, the schema `farshore` lists the tenants, and `tenant_<id>` holds the tables of one of them. Three
-//! walls stand between tenants: every transaction takes on the tenant's own role, which reaches that schema alone;
+//! In the database, the schema `farshore` lists the tenants with a key for each, and `tenant_<key>` holds the tables of
+//! one of them; where others may look, nothing is called after a tenant. Three walls stand between tenants: every transaction takes on the tenant's own role, which reaches that schema alone;
 //! row-level security, forced upon the tables' owner too, shows rows only to a transaction that names the tenant; and
 //! every statement names the schema, while the search path leads nowhere.
 //!

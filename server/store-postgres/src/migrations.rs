@@ -50,7 +50,7 @@ pub(crate) fn script(step: &Step, names: &Names, roles: &Roles) -> String {
 /// The condition is a `CASE` since the planner takes half of all rows to pass one, and 1 of 200 to pass a comparison:
 /// with that it would read whole tables for a hundred rows.
 fn wall(table: &str, names: &Names, roles: &Roles) -> String {
-    let (tenant, role) = (&names.tenant, roles.of(&names.tenant));
+    let (tenant, role) = (&names.key, roles.of(&names.key));
     format!(
         "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;\n\
          ALTER TABLE {table} FORCE ROW LEVEL SECURITY;\n\

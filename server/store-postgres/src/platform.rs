@@ -16,9 +16,7 @@ use crate::names::Roles;
 use crate::version::{OPEN_CVE, ServerVersion, Verdict};
 
 /// The newest format of the schema `farshore`.
-const FORMAT: i32 = 2;
-/// What leads from the first format to the second. Nodes of the version before go on with it.
-const TO_FORMAT_2: &str = include_str!("platform_2.sql");
+const FORMAT: i32 = 1;
 /// What the master key check is sealed for.
 const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 /// The number of the lock under which one node prepares the platform while others wait.
@@ -247,8 +245,12 @@ async fn create(
              master_key_check bytea NOT NULL);\
          CREATE TABLE farshore.tenants (\
              id text COLLATE \"C\" PRIMARY KEY,\
+             key text COLLATE \"C\" NOT NULL UNIQUE,\
              erased boolean NOT NULL,\
              created_at_ms bigint NOT NULL);\
+         CREATE TABLE farshore.arrivals (\
+             tenant text COLLATE \"C\" PRIMARY KEY,\
+             key text COLLATE \"C\" NOT NULL);\
          CREATE ROLE {owner} NOLOGIN;\
          {}",
         grant_to_us(&owner, version)
@@ -259,24 +261,14 @@ async fn create(
         .map_err(|error| StoreError::database(operation, error))?;
     let insert = "INSERT INTO farshore.platform (only_row, format, id, master_key_check) \
         VALUES (true, $1, $2, $3)";
-    let insert = sqlx::query(insert).persistent(false).bind(1).bind(id).bind(sealed);
-    insert.execute(&mut *connection).await?;
-    upgrade(connection, 1).await?;
+    let insert = sqlx::query(insert).persistent(false).bind(FORMAT).bind(id).bind(sealed);
+    insert.execute(connection).await?;
     Ok(roles)
-}
-
-/// Brings the schema `farshore` from a format to the newest one.
-async fn upgrade(connection: &mut PgConnection, from: i32) -> Result<(), Failure> {
-    if from < FORMAT {
-        let done = format!("{TO_FORMAT_2};UPDATE farshore.platform SET format = {FORMAT}");
-        script(connection, done).await?;
-    }
-    Ok(())
 }
 
 async fn read(connection: &mut PgConnection, master: &MasterKey) -> Result<Roles, Failure> {
     let query = "SELECT format, id, master_key_check FROM farshore.platform";
-    let row: PgRow = sqlx::query(query).persistent(false).fetch_one(&mut *connection).await?;
+    let row: PgRow = sqlx::query(query).persistent(false).fetch_one(connection).await?;
     let (format, id): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
     if format > FORMAT {
         let (found, newest) = (format.unsigned_abs(), FORMAT.unsigned_abs());
@@ -284,7 +276,7 @@ async fn read(connection: &mut PgConnection, master: &MasterKey) -> Result<Roles
     }
     let sealed: Vec<u8> = row.try_get(2)?;
     match master.open(MASTER_KEY_CHECK_PURPOSE, &sealed) {
-        Ok(_) => upgrade(connection, format).await.map(|()| Roles::new(&id)),
+        Ok(_) => Ok(Roles::new(&id)),
         Err(UnsealError::WrongMasterKey) => Err(Failure::WrongMasterKey),
         Err(error @ UnsealError::Damaged) => {
             Err(Failure::Damaged(format!("farshore.platform: the master key check: {error}")))

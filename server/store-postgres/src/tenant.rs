@@ -1,7 +1,7 @@
 //! An open tenant: its transactions.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use farshore_store::StoreError;
 use farshore_store::sql::SchemaCache;
@@ -27,10 +27,19 @@ pub(crate) struct OpenTenant {
     database: Arc<Database>,
     pub names: Names,
     roles: Roles,
-    erased: AtomicBool,
+    ended: OnceLock<Ending>,
     /// The epoch in which the schemas were remembered; 0 at first.
     epoch: AtomicU64,
     pub schemas: SchemaCache,
+}
+
+/// Why what is remembered of a tenant is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was erased.
+    Erased,
+    /// A copy took its place.
+    BegunAnew,
 }
 
 /// The head with the digest key beside it.
@@ -61,18 +70,22 @@ impl OpenTenant {
             database,
             names,
             roles,
-            erased: AtomicBool::new(false),
+            ended: OnceLock::new(),
             epoch: AtomicU64::new(0),
             schemas: SchemaCache::default(),
         }
     }
 
-    pub fn is_erased(&self) -> bool {
-        self.erased.load(Ordering::Acquire)
+    pub fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
     }
 
-    pub fn set_erased(&self) {
-        self.erased.store(true, Ordering::Release);
+    /// From now on every operation fails for this reason, unless there was one before; returns it.
+    pub fn end(&self, ending: Ending) -> StoreError {
+        match self.ended.get_or_init(|| ending) {
+            Ending::Erased => StoreError::Erased,
+            Ending::BegunAnew => StoreError::BegunAnew,
+        }
     }
 
     /// Begins to read one snapshot.
@@ -94,8 +107,8 @@ impl OpenTenant {
         pace: Pace,
         access: Access,
     ) -> Result<TenantTransaction, Failure> {
-        if self.is_erased() {
-            return Err(StoreError::Erased.into());
+        if let Some(ending) = self.ended.get() {
+            return Err(self.end(*ending).into());
         }
         let opening = self.opening(access);
         let (transaction, rows) = self.database.begin(begin, pace, &opening).await?;
@@ -122,7 +135,7 @@ impl OpenTenant {
     /// The walls, and then where the tenant stands. A setting that lasts longer than the transaction would be somebody
     /// else's behind a pooler.
     fn opening(&self, access: Access) -> String {
-        let (role, tenant) = (self.roles.of(&self.names.tenant), &self.names.tenant);
+        let (role, tenant) = (self.roles.of(&self.names.key), &self.names.key);
         let durable = match access {
             Access::Read => "",
             // An acknowledgement means durable; whoever asks the server for more than that gets more.
@@ -151,13 +164,17 @@ impl OpenTenant {
         }
     }
 
-    /// The error of an operation. What a tenant is missing was perhaps erased, by this node or by another one.
+    /// The error of an operation. A tenant that is missing something was perhaps erased, or has another key now: a copy
+    /// took its place.
     pub async fn explain(&self, operation: &'static str, failure: Failure) -> StoreError {
-        if failure.is_missing_tenant()
-            && let Ok(Registered::Erased) = self.database.registered(&self.names.tenant).await
-        {
-            self.set_erased();
-            return StoreError::Erased;
+        if failure.is_missing_tenant() {
+            match self.database.registered(&self.names.tenant).await {
+                Ok(Registered::Erased) => return self.end(Ending::Erased),
+                Ok(Registered::Present(key)) if key != self.names.key => {
+                    return self.end(Ending::BegunAnew);
+                }
+                Ok(Registered::Present(_) | Registered::No) | Err(_) => {}
+            }
         }
         failure.during(operation)
     }

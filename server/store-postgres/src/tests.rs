@@ -10,6 +10,7 @@ use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
 use test_services::postgres::{Database, Postgres};
 
+use crate::names::{Names, Roles};
 use crate::{PostgresCatalog, PostgresConfig};
 
 mod crashes;
@@ -47,14 +48,39 @@ impl Server {
         PostgresCatalog::open(self.config.clone(), &self.master).await.unwrap()
     }
 
-    /// Runs statements as the superuser; what they select.
+    /// Runs statements as the superuser; what they select. A schema that is called after its tenant (`tenant_demo`,
+    /// `rows_demo`) is the one that the tenant has.
     fn run(&self, statements: &str) -> String {
-        self.database.run(statements).trim().to_owned()
+        self.database.run(&self.named(statements)).trim().to_owned()
     }
 
-    /// The part of the names of roles that tells this platform from others on the cluster.
-    fn platform(&self) -> String {
-        self.run("SELECT id FROM farshore.platform")
+    /// Statements in which every schema that is called after its tenant has its own name.
+    fn named(&self, statements: &str) -> String {
+        let there = self.database.run("SELECT to_regclass('farshore.tenants') IS NOT NULL");
+        if there.trim() != "t" {
+            return statements.to_owned();
+        }
+        let tenants = self.database.run("SELECT id, key FROM farshore.tenants");
+        tenants.lines().filter_map(|line| line.split_once('|')).fold(
+            statements.to_owned(),
+            |named, (id, key)| {
+                let schema = |named: String, kind: &str| {
+                    named.replace(&format!("{kind}_{id}"), &format!("{kind}_{key}"))
+                };
+                schema(schema(named, "tenant"), "rows")
+            },
+        )
+    }
+
+    /// The names of a tenant.
+    fn names(&self, tenant: &str) -> Names {
+        let key = self.run(&format!("SELECT key FROM farshore.tenants WHERE id = '{tenant}'"));
+        Names::new(tenant.parse().unwrap(), key.parse().unwrap())
+    }
+
+    /// The roles of the platform.
+    fn roles(&self) -> Roles {
+        Roles::new(&self.run("SELECT id FROM farshore.platform"))
     }
 }
 

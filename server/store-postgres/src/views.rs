@@ -58,7 +58,7 @@ async fn replace(
 }
 
 fn script(names: &Names, roles: &Roles, schema: &Schema, before: Before) -> String {
-    let (owner, tenant, role) = (roles.owner(), &names.tenant, roles.of(&names.tenant));
+    let (owner, tenant, role) = (roles.owner(), &names.key, roles.of(&names.key));
     let mut script = format!(
         "SET LOCAL ROLE {owner};\nSET LOCAL farshore.tenant = '{tenant}';\n\
          SET LOCAL standard_conforming_strings = on;\n"

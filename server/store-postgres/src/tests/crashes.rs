@@ -234,8 +234,7 @@ async fn a_commit_waits_for_the_lock_no_longer_than_allowed() {
 impl Server {
     /// A transaction that holds the lock under which the tenant `demo` commits.
     async fn hold_standing(&self) -> crate::database::Transaction {
-        let names = crate::names::Names::new("demo".parse().unwrap());
-        let roles = crate::names::Roles::new(&self.platform());
+        let (names, roles) = (self.names("demo"), self.roles());
         let connections = crate::database::Database::new(self.config.clone());
         let tenant = crate::tenant::OpenTenant::new(connections, names, roles);
         tenant.write(crate::database::Pace::Hot).await.unwrap().transaction

@@ -141,11 +141,12 @@ async fn a_tenant_whose_schema_is_gone_is_damaged_and_not_unknown() {
     let server = Server::new();
     let (catalog, authority) = server.catalog().await;
     sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
-    server.run("DROP SCHEMA tenant_demo CASCADE");
+    let schema = server.names("demo").schema().to_owned();
+    server.run(&format!("DROP SCHEMA {schema} CASCADE"));
     let (catalog, authority) = server.catalog().await;
     let error = catalog.open(&scope(&authority, "demo")).await.err().unwrap();
     assert!(matches!(error, CatalogError::Store(StoreError::Damaged { .. })), "{error}");
-    assert!(error.to_string().contains("tenant_demo"), "{error}");
+    assert!(error.to_string().contains(&format!("{schema} of demo")), "{error}");
 }
 
 #[tokio::test]

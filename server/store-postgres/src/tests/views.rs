@@ -12,7 +12,6 @@ use farshore_store::sync_core::value::Value;
 use farshore_store::sync_core::wire::{Grant, Rights};
 
 use super::*;
-use crate::names::Roles;
 
 const NOW_MS: u64 = 1_800_000_000_000;
 const COLUMNS: &str = r#"
@@ -81,14 +80,14 @@ async fn tenant(server: &Server, schema: &Schema) -> Writer {
 impl Server {
     /// Lets somebody in who may read the tenant `demo` and nothing else, as the manual says; returns the role.
     fn let_analyst_in(&self) -> String {
-        let owner = Roles::new(&self.platform()).owner();
+        let (owner, key) = (self.roles().owner(), self.names("demo").key);
         let analyst = format!("{}_analyst", self.database.name());
         let manual = include_str!("../../../../docs/server.md");
         let (_, script) = manual.split_once("```sql\n-- A reader").expect("the manual has it");
         let script = script.split_once('\n').unwrap().1.split_once("```").unwrap().0;
         let script = script
             .replace("\"farshore_1a2b3c4d\"", &owner)
-            .replace("acme", "demo")
+            .replace("9f86d081884c7d65", key.as_str())
             .replace("analyst", &analyst)
             .replace("'...'", "'secret'");
         self.run(&script);
@@ -100,7 +99,8 @@ impl Server {
         let analyst = self.let_analyst_in();
         let read = format!("SET SESSION AUTHORIZATION {analyst};\n");
         // Settings of a role take effect when it signs in.
-        let settings = "SET farshore.tenant = 'demo';\nSET search_path = rows_demo;\n";
+        let key = self.names("demo").key;
+        let settings = format!("SET farshore.tenant = '{key}';\nSET search_path = rows_demo;\n");
         let seen = self.run(&format!("{read}{settings}{query}"));
         self.run(&format!("DROP OWNED BY {analyst}; DROP ROLE {analyst}"));
         seen
@@ -204,8 +204,9 @@ async fn a_reader_reads_one_tenant_and_writes_nothing() {
     refused("SELECT * FROM tenant_demo.signing_keys");
     refused("DELETE FROM tenant_demo.changes");
     refused("CREATE TABLE rows_demo.mine (x int)");
-    let another = "SET farshore.tenant = 'other'; SELECT count(*) FROM changes";
-    assert_eq!(server.read_as_analyst(another), "0");
+    let other = server.names("other").key;
+    let another = format!("SET farshore.tenant = '{other}'; SELECT count(*) FROM changes");
+    assert_eq!(server.read_as_analyst(&another), "0");
 }
 
 #[tokio::test]

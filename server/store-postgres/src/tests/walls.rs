@@ -7,7 +7,6 @@ use farshore_store::sync::SyncStore as _;
 
 use super::*;
 use crate::database::{Database as Connections, Pace};
-use crate::names::{Names, Roles};
 use crate::tenant::{OpenTenant, PostgresTenant};
 
 async fn two_tenants(server: &Server) -> Roles {
@@ -15,19 +14,20 @@ async fn two_tenants(server: &Server) -> Roles {
     for name in ["left", "right"] {
         sample_tenant_named(&catalog, &scope(&authority, name), 3).await;
     }
-    Roles::new(&server.platform())
+    server.roles()
 }
 
 #[tokio::test]
 async fn a_role_reaches_its_own_tenant_alone() {
     let server = Server::new();
     let roles = two_tenants(&server).await;
-    let left = roles.of(&"left".parse().unwrap());
+    let (left, right) = (server.names("left").key, server.names("right").key);
+    let role = roles.of(&left);
     let tried = |statement: &str| {
         let transaction = format!(
-            "BEGIN; SET LOCAL ROLE {left}; SET LOCAL farshore.tenant = 'right'; {statement}; ROLLBACK;"
+            "BEGIN; SET LOCAL ROLE {role}; SET LOCAL farshore.tenant = '{right}'; {statement}; ROLLBACK;"
         );
-        server.database.run_as_owner(&transaction).map_err(|error| error.to_string())
+        server.database.run_as_owner(&server.named(&transaction)).map_err(|error| error.to_string())
     };
     for statement in [
         "SELECT count(*) FROM tenant_right.changes",
@@ -44,27 +44,30 @@ async fn a_role_reaches_its_own_tenant_alone() {
         let expected = ["permission denied", "must be owner", "does not exist"];
         assert!(expected.iter().any(|text| refused.contains(text)), "{statement}: {refused}");
     }
-    let own = "SET LOCAL farshore.tenant = 'left'; SELECT count(*) FROM tenant_left.changes";
-    assert_eq!(tried(own).unwrap().trim(), "3", "the control: the same role sees its own rows");
+    let own =
+        format!("SET LOCAL farshore.tenant = '{left}'; SELECT count(*) FROM tenant_left.changes");
+    assert_eq!(tried(&own).unwrap().trim(), "3", "the control: the same role sees its own rows");
 }
 
 #[tokio::test]
 async fn rows_show_only_to_a_transaction_that_names_the_tenant() {
     let server = Server::new();
     let roles = two_tenants(&server).await;
-    let right = roles.of(&"right".parse().unwrap());
-    for role in [right.as_str(), &roles.owner()] {
+    let (left, right) = (server.names("left").key, server.names("right").key);
+    for role in [&roles.of(&right), &roles.owner()] {
         let count = |settings: &str| {
             let transaction = format!(
                 "BEGIN; SET LOCAL ROLE {role}; {settings} SELECT count(*) FROM tenant_right.changes; ROLLBACK;"
             );
-            server.database.run_as_owner(&transaction).unwrap().trim().to_owned()
+            server.database.run_as_owner(&server.named(&transaction)).unwrap().trim().to_owned()
         };
-        assert_eq!(count("SET LOCAL farshore.tenant = 'right';"), "3", "{role}");
-        assert_eq!(count("SET LOCAL farshore.tenant = 'left';"), "0", "{role}");
+        let naming = |key| format!("SET LOCAL farshore.tenant = '{key}';");
+        assert_eq!(count(&naming(&right)), "3", "{role}");
+        assert_eq!(count(&naming(&left)), "0", "{role}");
         assert_eq!(count(""), "0", "{role}");
     }
-    let without_a_role = server.database.run_as_owner("SELECT count(*) FROM tenant_right.changes");
+    let without_a_role = server.named("SELECT count(*) FROM tenant_right.changes");
+    let without_a_role = server.database.run_as_owner(&without_a_role);
     let refused = without_a_role.unwrap_err().to_string();
     assert!(refused.contains("permission denied"), "we inherit nothing: {refused}");
 }
@@ -94,8 +97,7 @@ async fn nothing_outlives_a_transaction() {
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "left"), 3).await;
     let connections = Connections::new(server.config.clone());
-    let roles = Roles::new(&server.platform());
-    let names = Names::new("left".parse().unwrap());
+    let (names, roles) = (server.names("left"), server.roles());
     let tenant = PostgresTenant(Arc::new(OpenTenant::new(Arc::clone(&connections), names, roles)));
     assert_eq!(tenant.head().await.unwrap(), store.head().await.unwrap());
     let refused = Statement::new("SELECT json FROM main.schemas WHERE no_such_column = 1", []);
@@ -119,8 +121,7 @@ async fn a_statement_that_names_no_schema_finds_nothing() {
     let server = Server::new();
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "left"), 1).await;
-    let names = Names::new("left".parse().unwrap());
-    let roles = Roles::new(&server.platform());
+    let (names, roles) = (server.names("left"), server.roles());
     let connections = Connections::new(server.config.clone());
     let tenant = PostgresTenant(Arc::new(OpenTenant::new(connections, names, roles)));
     let bare = Statement::new("SELECT json FROM schemas", []);
