@@ -13,6 +13,7 @@ use test_services::postgres::{Database, Postgres};
 use crate::names::{Names, Roles};
 use crate::{PostgresCatalog, PostgresConfig};
 
+mod canaries;
 mod crashes;
 mod nodes;
 mod plans;

@@ -32,7 +32,9 @@ mod fixture;
 mod reader;
 mod sample;
 
-pub use fixture::{commit_notes, note_batch, sample_tenant, sample_tenant_named};
+pub use fixture::{
+    commit_notes, note_batch, sample_store_of, sample_tenant, sample_tenant_named, titled_batch,
+};
 
 /// Where a back-end under test keeps its data. Each case gets one of its own.
 #[async_trait]

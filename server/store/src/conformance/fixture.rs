@@ -65,16 +65,28 @@ pub async fn commit_notes(store: &SharedTenantStore, notes: u16) {
 
 /// A batch of one transaction that inserts a number of rows; each batch has a device and rows of its own.
 pub async fn note_batch(store: &(impl SyncStore + ?Sized), notes: u16) -> Batch {
+    let (batch, epoch) = (next_batch(), store.head().await.unwrap().epoch);
+    batch_of(batch, epoch, DeviceId::from_parts(batch, &[9; 10]), notes, "a note")
+}
+
+/// A batch of the first transaction of a device in an epoch, which inserts a number of rows with a title; each batch
+/// has rows of its own.
+pub fn titled_batch(epoch: u64, device: DeviceId, notes: u16, title: &str) -> Batch {
+    batch_of(next_batch(), epoch, device, notes, title)
+}
+
+fn next_batch() -> u64 {
     static BATCHES: AtomicU64 = AtomicU64::new(0);
-    let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
-    let mut device = Device::new(0);
-    device.id = DeviceId::from_parts(batch, &[9; 10]);
+    BATCHES.fetch_add(1, Ordering::Relaxed)
+}
+
+fn batch_of(batch: u64, epoch: u64, id: DeviceId, notes: u16, title: &str) -> Batch {
+    let mut device = Device { id, ..Device::new(0) };
     let transactions = match notes {
         0 => Vec::new(),
-        notes => vec![device.transaction(sample::fresh_notes(batch, notes))],
+        notes => vec![device.transaction(sample::fresh_notes(batch, notes, title))],
     };
     let push = device.push(transactions);
-    let epoch = store.head().await.unwrap().epoch;
     Batch { now_ms: NOW_MS, pushes: vec![DevicePush { epoch, ..push }] }
 }
 

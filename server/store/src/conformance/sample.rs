@@ -69,12 +69,12 @@ pub fn insert_note(number: u16, title: &str) -> Mutation {
     on(note(number), Op::Insert { cells })
 }
 
-/// Inserts notes whose ids begin with a time, as those of devices do, and differ for every `batch`.
-pub fn fresh_notes(batch: u64, notes: u16) -> Vec<Mutation> {
+/// Inserts notes of one title, whose ids begin with a time, as those of devices do, and differ for every `batch`.
+pub fn fresh_notes(batch: u64, notes: u16, title: &str) -> Vec<Mutation> {
     let insert = |number: u16| {
         let [high, low] = number.to_be_bytes();
         let row = RowId::from_parts(batch, &[1, 2, 3, 4, 5, 6, 7, 8, high, low]);
-        let cells = Cells::new(vec![(TITLE, Value::from("a note"))]);
+        let cells = Cells::new(vec![(TITLE, Value::from(title))]);
         on((NOTES, row), Op::Insert { cells })
     };
     (0..notes).map(insert).collect()
