@@ -20,7 +20,7 @@ const FORMAT: i32 = 1;
 /// What the master key check is sealed for.
 const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 /// The number of the lock under which one node prepares the platform while others wait.
-const PREPARATION_LOCK: i64 = 0x6661_7273_686f_7265;
+pub(crate) const PREPARATION_LOCK: i64 = 0x6661_7273_686f_7265;
 /// Longest wait for another node that prepares the platform, in milliseconds.
 const PREPARATION_TIMEOUT_MS: u32 = 30_000;
 /// What the views on collections read rows with.
@@ -206,15 +206,15 @@ async fn in_one_transaction(
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\
          SET LOCAL search_path = pg_catalog, pg_temp;\
-         SET LOCAL statement_timeout = {PREPARATION_TIMEOUT_MS};\
-         SELECT pg_advisory_xact_lock({PREPARATION_LOCK})"
+         SET LOCAL statement_timeout = {PREPARATION_TIMEOUT_MS}"
     );
     script(connection, begin).await?;
-    let there: bool = sqlx::query("SELECT to_regclass('farshore.platform') IS NOT NULL")
-        .persistent(false)
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
+    // Anybody who may sign in may hold the lock: once there are tenants, nobody waits for it any more.
+    let mut there = is_prepared(connection).await?;
+    if !there {
+        script(connection, format!("SELECT pg_advisory_xact_lock({PREPARATION_LOCK})")).await?;
+        there = is_prepared(connection).await?;
+    }
     let roles = if there {
         read(connection, master).await?
     } else {
@@ -222,6 +222,11 @@ async fn in_one_transaction(
     };
     script(connection, "COMMIT".to_owned()).await?;
     Ok(roles)
+}
+
+async fn is_prepared(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let look = sqlx::query("SELECT to_regclass('farshore.platform') IS NOT NULL");
+    look.persistent(false).fetch_one(connection).await?.try_get(0)
 }
 
 async fn create(

@@ -15,6 +15,7 @@ use crate::{PostgresCatalog, PostgresConfig};
 
 mod canaries;
 mod crashes;
+mod insider;
 mod nodes;
 mod plans;
 mod pooler;
