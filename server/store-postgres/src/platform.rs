@@ -225,8 +225,10 @@ async fn in_one_transaction(
 }
 
 async fn is_prepared(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let look = sqlx::query("SELECT to_regclass('farshore.platform') IS NOT NULL");
-    look.persistent(false).fetch_one(connection).await?.try_get(0)
+    // Not by `to_regclass`: it remembers that there was none, also when another node has just made it.
+    let look = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables \
+        WHERE schemaname = 'farshore' AND tablename = 'platform')";
+    sqlx::query(look).persistent(false).fetch_one(connection).await?.try_get(0)
 }
 
 async fn create(
