@@ -29,7 +29,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -70,6 +70,7 @@ impl Proxy {
     pub fn to(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let upstream = Mutex::new(upstream);
         let shared =
             Arc::new(Shared { upstream, state: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
@@ -100,6 +101,15 @@ impl Proxy {
     /// Closes every connection, and takes no more of them until [`Proxy::accept`].
     pub fn refuse(&self) {
         self.shared.change(|state| state.refusing = true);
+        self.cut();
+    }
+
+    /// Leads to another server from now on, and closes every connection to the one before.
+    ///
+    /// # Panics
+    /// Where the thread that accepts has panicked.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().unwrap() = upstream;
         self.cut();
     }
 
@@ -198,7 +208,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             state.connections += 1;
         }
-        let Ok(server) = TcpStream::connect(shared.upstream) else { continue };
+        let upstream = *shared.upstream.lock().unwrap();
+        let Ok(server) = TcpStream::connect(upstream) else { continue };
         let _ = device.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let ends = || (device.try_clone().unwrap(), server.try_clone().unwrap());

@@ -349,7 +349,9 @@ impl Server {
             settings.push(("postgres.url", format!("{:?}", database.url())));
             settings.push(("postgres.max_connections", POSTGRES_CONNECTIONS.to_string()));
         }
-        settings.extend(self.options.settings.iter().cloned());
+        let set = &self.options.settings;
+        settings.retain(|(key, _)| !set.iter().any(|(its_key, _)| its_key == key));
+        settings.extend(set.iter().cloned());
         settings.sort();
         let (mut text, mut section) = (String::new(), "");
         for (key, value) in &settings {

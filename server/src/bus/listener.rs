@@ -20,20 +20,50 @@ pub trait Hearer: Send + Sync + 'static {
     fn begun_anew_elsewhere(&self);
 }
 
-/// Hears what other nodes say of a tenant, and looks at it, until `gone` is over.
+/// Hears what other nodes say of a tenant, and looks at it, until `gone` is over. Without a bus there are no other
+/// nodes; a tenant that may begin anew by itself is looked at all the same, at intervals of `alone`.
 pub(crate) async fn listen<H: Hearer>(
     bus: Bus,
     tenant: TenantId,
     store: SharedTenantStore,
     hearer: H,
+    alone: Duration,
     gone: impl Future<Output = ()>,
 ) {
-    let Some(connected) = bus.0 else { return };
+    let Some(connected) = bus.0 else {
+        if store.may_begin_anew() {
+            tokio::select! {
+                () = gone => {}
+                () = look_alone(&tenant, &store, &hearer, alone) => {}
+            }
+        }
+        return;
+    };
     let listening =
         Listening { connected: &connected, tenant, store, hearer, known: 0, epoch: None };
     tokio::select! {
         () = gone => {}
         () = listening.run() => {}
+    }
+}
+
+/// Looks at a tenant at intervals until it has begun anew.
+async fn look_alone(
+    tenant: &TenantId,
+    store: &SharedTenantStore,
+    hearer: &impl Hearer,
+    interval: Duration,
+) {
+    let mut known = None;
+    loop {
+        match store.head().await {
+            Ok(head) if *known.get_or_insert(head.epoch) != head.epoch => {
+                return hearer.begun_anew_elsewhere();
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%tenant, %error, "a tenant could not be looked at"),
+        }
+        tokio::time::sleep(interval).await;
     }
 }
 

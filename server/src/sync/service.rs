@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use farshore_store::SharedTenantStore;
 use farshore_store::StoreError;
@@ -158,7 +159,8 @@ impl SyncService {
         let mut authority = lane.authority();
         let gone = async move { while authority.changed().await.is_ok() {} };
         let (bus, store) = (self.shared.bus.clone(), Arc::clone(store));
-        tokio::spawn(bus::listen(bus, tenant.clone(), store, elsewhere, gone));
+        let alone = Duration::from_millis(limits.reauthorise_interval_ms);
+        tokio::spawn(bus::listen(bus, tenant.clone(), store, elsewhere, alone, gone));
         lane
     }
 

@@ -239,8 +239,8 @@ impl Shared {
         let (digest_key, epoch) = random.split_at(32);
         let epoch = u64::from_le_bytes(epoch.try_into().expect("8 bytes are left")).max(1);
         let insert = "INSERT INTO main.standing \
-            (only_row, format, seq, horizon, epoch, digest_key, created_at_ms) \
-            VALUES (true, $1, 0, 0, $2, $3, $4)";
+            (only_row, format, seq, horizon, epoch, lineage, digest_key, created_at_ms) \
+            VALUES (true, $1, 0, 0, $2, farshore.lineage(), $3, $4)";
         Ok(Query::new(names.qualify(insert))
             .bind(self.newest_format())
             .bind(epoch.cast_signed())

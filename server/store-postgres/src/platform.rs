@@ -25,6 +25,10 @@ pub(crate) const PREPARATION_LOCK: i64 = 0x6661_7273_686f_7265;
 const PREPARATION_TIMEOUT_MS: u32 = 30_000;
 /// What the views on collections read rows with.
 const ROW_READER: &str = include_str!("rows.sql");
+/// What tells that the database lacks commits that it once had.
+const LINEAGE: &str = include_str!("lineage.sql");
+/// What that says where the host does not let anybody ask.
+const UNKNOWN_LINEAGE: &str = "unknown";
 /// Bytes of the id that tells the roles of one platform from those of another on the same cluster.
 const PLATFORM_ID_BYTES: usize = 4;
 
@@ -220,6 +224,17 @@ async fn in_one_transaction(
     } else {
         create(connection, found.version, master).await?
     };
+    let lineage: String = sqlx::query("SELECT farshore.lineage()")
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    if lineage == UNKNOWN_LINEAGE {
+        tracing::warn!(
+            "this database does not tell when a standby was promoted: after one that lagged, start once with \
+             --restored-from-backup, so that devices offer what it lacks"
+        );
+    }
     script(connection, "COMMIT".to_owned()).await?;
     Ok(roles)
 }
@@ -244,7 +259,7 @@ async fn create(
     let owner = roles.owner();
     let tables = format!(
         "CREATE SCHEMA farshore;\
-         {ROW_READER}\
+         {ROW_READER}{LINEAGE}\
          CREATE TABLE farshore.platform (\
              only_row boolean PRIMARY KEY CHECK (only_row),\
              format integer NOT NULL,\

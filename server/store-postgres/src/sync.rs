@@ -121,6 +121,10 @@ impl SyncStore for PostgresTenant {
         .await
     }
 
+    fn may_begin_anew(&self) -> bool {
+        true
+    }
+
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError> {
         self.during("begin an epoch", async {
             let mut write = self.0.write(Pace::Hot).await?;

@@ -15,6 +15,7 @@ use crate::catalog::Registered;
 use crate::database::{Database, Pace, Transaction};
 use crate::failure::Failure;
 use crate::names::{Names, Roles};
+use crate::query::Query;
 use crate::views;
 
 /// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
@@ -28,7 +29,7 @@ pub(crate) struct OpenTenant {
     pub names: Names,
     roles: Roles,
     ended: OnceLock<Ending>,
-    /// The epoch in which the schemas were remembered; 0 at first.
+    /// The epoch to which everything belongs that is remembered; 0 before the first transaction.
     epoch: AtomicU64,
     pub schemas: SchemaCache,
 }
@@ -47,6 +48,16 @@ pub(crate) enum Ending {
 pub(crate) struct Standing {
     pub head: Head,
     pub digest_key: DigestKey,
+    /// Which history of the database the epoch belongs to, and which one this is.
+    lineage: [String; 2],
+}
+
+impl Standing {
+    /// Whether the database goes on from another history: it may lack what it had.
+    fn has_strayed(&self) -> bool {
+        let [known, found] = &self.lineage;
+        known != found
+    }
 }
 
 /// A transaction of one tenant, with where the tenant stands in it.
@@ -90,45 +101,88 @@ impl OpenTenant {
 
     /// Begins to read one snapshot.
     pub async fn read(&self, pace: Pace) -> Result<TenantTransaction, Failure> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        self.begin(begin, pace, Access::Read).await
+        self.begin(pace, Access::Read).await
     }
 
     /// Begins to write, once all earlier writers of the tenant have ended. Everything that is read from here on is
     /// what they left: each statement has a snapshot of its own, taken after the lock.
     pub async fn write(&self, pace: Pace) -> Result<TenantTransaction, Failure> {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-        self.begin(begin, pace, Access::Write).await
+        self.begin(pace, Access::Write).await
     }
 
-    async fn begin(
+    async fn begin(&self, pace: Pace, access: Access) -> Result<TenantTransaction, Failure> {
+        let begun = self.begin_where_it_stands(pace, access).await?;
+        if !begun.standing.has_strayed() {
+            return self.in_its_epoch(begun);
+        }
+        begun.transaction.end(Ok(())).await?;
+        self.begin_epoch_of_this_lineage().await?;
+        let begun = self.begin_where_it_stands(pace, access).await?;
+        if begun.standing.has_strayed() {
+            // The way to the database leads to two of them in turn.
+            let problem = "the history of the database does not stay the same".to_owned();
+            return begun.transaction.end(Err(Failure::Damaged(problem))).await;
+        }
+        self.in_its_epoch(begun)
+    }
+
+    /// Forgets what belongs to an epoch that is over.
+    fn in_its_epoch(&self, begun: TenantTransaction) -> Result<TenantTransaction, Failure> {
+        let epoch = begun.standing.head.epoch;
+        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
+            self.schemas.forget();
+        }
+        Ok(begun)
+    }
+
+    /// Begins an epoch where the database goes on from another history, as after a standby was promoted: commits that
+    /// devices know of may be missing, and in a new epoch devices offer what the server lacks. Of several nodes one
+    /// does it.
+    async fn begin_epoch_of_this_lineage(&self) -> Result<(), Failure> {
+        let begun = self.begin_where_it_stands(Pace::Hot, Access::Write).await?;
+        let TenantTransaction { mut transaction, standing } = begun;
+        if !standing.has_strayed() {
+            return transaction.end(Ok(())).await;
+        }
+        let mut entropy = [0; 8];
+        aws_lc_rs::rand::fill(&mut entropy)
+            .map_err(|error| StoreError::database("begin an epoch", error))?;
+        let epoch = standing.head.next_epoch(u64::from_le_bytes(entropy));
+        let begin = "UPDATE main.standing SET epoch = $1, lineage = $2";
+        let [known, found] = standing.lineage;
+        let begin = Query::new(self.names.qualify(begin)).bind(epoch.cast_signed()).bind(&*found);
+        let begun = transaction.execute(begin).await.map(drop);
+        transaction.end(begun).await?;
+        let (tenant, seq) = (&self.names.tenant, standing.head.seq);
+        tracing::warn!(
+            %tenant, seq, epoch, %known, %found,
+            "the database goes on from another history, as after a standby was promoted: a new epoch begins, \
+             in which devices offer what it lacks"
+        );
+        Ok(())
+    }
+
+    async fn begin_where_it_stands(
         &self,
-        begin: &str,
         pace: Pace,
         access: Access,
     ) -> Result<TenantTransaction, Failure> {
         if let Some(ending) = self.ended.get() {
             return Err(self.end(*ending).into());
         }
+        let begin = match access {
+            Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        };
         let opening = self.opening(access);
         let (transaction, rows) = self.database.begin(begin, pace, &opening).await?;
         match rows.last().map(standing) {
-            Some(Ok(standing)) => {
-                self.notice(standing.head.epoch);
-                Ok(TenantTransaction { transaction, standing })
-            }
+            Some(Ok(standing)) => Ok(TenantTransaction { transaction, standing }),
             Some(Err(error)) => transaction.end(Err(error.into())).await,
             None => {
                 let nowhere = "the tenant stands nowhere".to_owned();
                 transaction.end(Err(Failure::Damaged(nowhere))).await
             }
-        }
-    }
-
-    /// A copy that took the tenant's place may have other schemas under the same versions.
-    fn notice(&self, epoch: u64) {
-        if self.epoch.swap(epoch, Ordering::AcqRel) != epoch {
-            self.schemas.forget();
         }
     }
 
@@ -148,8 +202,9 @@ impl OpenTenant {
             Access::Read => "",
             Access::Write => " FOR NO KEY UPDATE",
         };
-        let standing =
-            self.names.qualify("SELECT seq, horizon, epoch, digest_key FROM main.standing");
+        let standing = self.names.qualify(
+            "SELECT seq, horizon, epoch, digest_key, lineage, farshore.lineage() FROM main.standing",
+        );
         format!(
             "SET LOCAL ROLE {role};SET LOCAL farshore.tenant = '{tenant}';{durable}{standing}{lock}"
         )
@@ -173,7 +228,9 @@ impl OpenTenant {
                 Ok(Registered::Present(key)) if key != self.names.key => {
                     return self.end(Ending::BegunAnew);
                 }
-                Ok(Registered::Present(_) | Registered::No) | Err(_) => {}
+                // A database that goes on from another history may have lost it.
+                Ok(Registered::No) => return self.end(Ending::BegunAnew),
+                Ok(Registered::Present(_)) | Err(_) => {}
             }
         }
         failure.during(operation)
@@ -197,5 +254,6 @@ impl PostgresTenant {
 fn standing(row: &PgRow) -> Result<Standing, sqlx::Error> {
     let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
     let head = Head { seq: number(0)?, horizon: number(1)?, epoch: number(2)? };
-    Ok(Standing { head, digest_key: DigestKey(row.try_get(3)?) })
+    let lineage = [row.try_get(4)?, row.try_get(5)?];
+    Ok(Standing { head, digest_key: DigestKey(row.try_get(3)?), lineage })
 }

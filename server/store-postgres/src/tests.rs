@@ -16,6 +16,7 @@ use crate::{PostgresCatalog, PostgresConfig};
 mod canaries;
 mod crashes;
 mod insider;
+mod lineage;
 mod nodes;
 mod plans;
 mod pooler;

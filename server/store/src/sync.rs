@@ -241,6 +241,12 @@ pub trait SyncStore: Send + Sync {
     /// them, in one transaction. Returns how many were removed.
     async fn purge(&self, older_than_ms: u64) -> Result<u64, StoreError>;
 
+    /// Whether the database may be replaced by one that lacks commits, as by a standby that was promoted: a new epoch
+    /// then begins by itself, which whoever serves the tenant has to look for.
+    fn may_begin_anew(&self) -> bool {
+        false
+    }
+
     /// Starts a new epoch, as after a restore from a backup. Returns it.
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError>;
 }

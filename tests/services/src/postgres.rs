@@ -91,6 +91,55 @@ impl Postgres {
         let folder = Folder::new("postgres")?;
         let password = random_hex()?;
         make_cluster(programs, &folder, &password, port)?;
+        Self::serve(programs, folder, &password, port)
+    }
+
+    /// A standby of this server, which follows it by streaming and may be read.
+    ///
+    /// # Errors
+    /// Where this one is not ours, or the other one does not start.
+    pub fn standby(&self) -> Result<Self, ServiceError> {
+        let (folder, port) = (Folder::new("standby")?, free_port()?);
+        let password = place_of(&self.url, "").map(|place| place.password.to_owned());
+        let password = password.ok_or_else(|| failed("follow Postgres", "it is not ours"))?;
+        let mut copy = folder.command(self.programs.join("pg_basebackup"));
+        copy.arg("-D").arg(folder.path.join("data")).args(["-R", "-c", "fast", "--no-sync"]);
+        copy.arg("-d").arg(&self.url);
+        run(&mut copy, "copy a cluster of databases")?;
+        configure(&folder, &format!("port={port}\n"))?;
+        Self::serve(&self.programs, folder, &password, port)
+    }
+
+    /// Cuts a standby off from what it follows: it lacks what is committed from now on.
+    pub fn stop_following(&self) {
+        self.run("ALTER SYSTEM SET primary_conninfo = '';\nSELECT pg_reload_conf();");
+        while self.run("SELECT count(*) FROM pg_stat_wal_receiver").trim() != "0" {
+            thread::park_timeout(BETWEEN_LOOKS);
+        }
+    }
+
+    /// Makes a standby a server of its own, with what has arrived.
+    pub fn promote(&self) {
+        assert_eq!(self.run("SELECT pg_promote()").trim(), "t", "the standby was promoted");
+    }
+
+    /// How much this server has written, or a standby has taken over, in bytes.
+    ///
+    /// # Panics
+    /// Where it does not say so.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        let position = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+            ELSE pg_current_wal_lsn() END - '0/0'";
+        self.run(position).trim().parse().expect("a number of bytes")
+    }
+
+    fn serve(
+        programs: &Path,
+        folder: Folder,
+        password: &str,
+        port: u16,
+    ) -> Result<Self, ServiceError> {
         let data = folder.path.join("data");
         let arguments = ["-D".as_ref() as &OsStr, data.as_ref()];
         // The signal that ends it without waiting for its clients.
@@ -137,6 +186,25 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The port on which it listens.
+    ///
+    /// # Panics
+    /// Where its URL names none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let port = place_of(&self.url, "").and_then(|place| place.port.parse().ok());
+        port.expect("postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    }
+
+    /// Runs statements in one of its databases as the superuser; what they select.
+    ///
+    /// # Panics
+    /// Where one fails.
+    pub fn run_in(&self, database: &str, statements: &str) -> String {
+        let done = self.psql(&with_database(&self.url, database), statements);
+        done.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A new database of a role of its own, which may make roles and is no superuser: what a server of ours gets in
@@ -222,14 +290,14 @@ impl<'a> Database<'a> {
     /// Where the URL of the server is not one.
     #[must_use]
     pub fn place(&self) -> Place<'_> {
-        let parts = || {
-            let (user, place) = self.url.split_once("://")?.1.rsplit_once('@')?;
-            let (user, password) = user.split_once(':')?;
-            let authority = place.split('/').next()?;
-            let (host, port) = authority.rsplit_once(':').unwrap_or((authority, DEFAULT_PORT));
-            Some(Place { host, port, database: &self.name, user, password })
-        };
-        parts().expect("postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+        place_of(&self.url, &self.name).expect("postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+    }
+
+    /// The same database at another port of this machine, as the role that owns it.
+    #[must_use]
+    pub fn url_at(&self, port: u16) -> String {
+        let Place { database, user, password, .. } = self.place();
+        format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}")
     }
 
     /// Runs statements in it as the superuser; what they select, unaligned, a line for each row.
@@ -343,10 +411,24 @@ fn make_cluster(
     initdb.arg("--pwfile").arg(&password_file);
     run(&mut initdb, "make a cluster of databases")?;
     let settings: String = SETTINGS.iter().map(|setting| format!("{setting}\n")).collect();
+    configure(folder, &format!("{settings}port={port}\n"))
+}
+
+/// Adds settings, of which the last of a name counts.
+fn configure(folder: &Folder, settings: &str) -> Result<(), ServiceError> {
     let configuration = folder.path.join("data/postgresql.conf");
     let file = File::options().append(true).open(configuration);
-    file.and_then(|mut file| file.write_all(format!("{settings}port={port}\n").as_bytes()))
+    file.and_then(|mut file| file.write_all(settings.as_bytes()))
         .map_err(|error| failed("configure Postgres", error))
+}
+
+/// The parts of a URL.
+fn place_of<'u>(url: &'u str, database: &'u str) -> Option<Place<'u>> {
+    let (user, place) = url.split_once("://")?.1.rsplit_once('@')?;
+    let (user, password) = user.split_once(':')?;
+    let authority = place.split('/').next()?;
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, DEFAULT_PORT));
+    Some(Place { host, port, database, user, password })
 }
 
 /// The same server, another database.

@@ -13,6 +13,7 @@ mod bad_server_starts;
 mod convergence_under_faults;
 mod first_steps;
 mod killed_programs;
+mod lagging_standby;
 mod rule_01_one_round_trip;
 mod rule_02_latest_state;
 mod rule_03_exactly_once;

@@ -9,6 +9,8 @@ CREATE TABLE main.standing (
     seq bigint NOT NULL,
     horizon bigint NOT NULL,
     epoch bigint NOT NULL,
+    -- Which history of the database the epoch belongs to; on another one, devices have to offer what it lacks.
+    lineage text NOT NULL,
     digest_key bytea NOT NULL,
     created_at_ms bigint NOT NULL
 ) WITH (fillfactor = 50);

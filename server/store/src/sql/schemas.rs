@@ -17,7 +17,7 @@ const ADD: &str = "INSERT INTO main.schemas (version, follows, json, applied_at_
     VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 const OPERATION: &str = "read the schema";
 
-/// The newest schema that was parsed. It is looked up by version, so it is never stale.
+/// The newest schema that was parsed. It is looked up by version, so it is not stale within an epoch.
 #[derive(Debug, Default)]
 pub struct SchemaCache(Mutex<Option<Arc<Schema>>>);
 
@@ -29,9 +29,9 @@ impl SchemaCache {
         kept.as_ref().filter(|schema| u64::from(schema.version) == version).cloned()
     }
 
-    /// Forgets it: what is stored under its version may be another one.
+    /// Forgets it: in another epoch the same version may be another schema.
     pub fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Parses the stored JSON of a version and keeps it.
