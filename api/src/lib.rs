@@ -7,6 +7,7 @@
 //! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`]: one module per resource.
 //! - [`health`]: whether a server is alive, and whether it is ready.
 
+pub mod archives;
 pub mod devices;
 pub mod envelope;
 pub mod grant;

@@ -76,6 +76,8 @@ error_codes! {
     DeviceOfAnotherUser, "device_of_another_user", "The device belongs to another user";
     /// The schema is not well-formed, or changes what an earlier version promised.
     SchemaRefused, "schema_refused", "The schema is refused";
+    /// The archive cannot be read, is another tenant's, or does not add up.
+    ArchiveRefused, "archive_refused", "The archive is refused";
     /// A value in the request is outside its limits.
     OutOfRange, "out_of_range", "A value is outside its limits";
     /// The path is known, the method is not.

@@ -8,6 +8,7 @@
 //! - [`sync`]: the sessions of devices and the lane of each tenant.
 //! - [`bus`]: what the nodes of a platform tell each other.
 //! - [`config`]: everything that can be set, read once.
+//! - [`archive`]: a tenant in one file.
 //! - [`telemetry`]: the log and the metrics.
 //! - [`run`]: a server from its start to its end.
 //! - [`cli`]: the command line `farshore`.
@@ -15,6 +16,7 @@
 //! - [`clock`]: where the server's time comes from.
 
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod bus;
 pub mod cli;

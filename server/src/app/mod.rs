@@ -1,7 +1,7 @@
 //! The use cases, one file per resource. No HTTP and no SQL here; whoever calls shows who it is by the type of an
 //! argument.
 //!
-//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`]: what operators do.
+//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`]: what operators do.
 //! - [`connections`]: which devices are let in.
 //! - [`health`]: whether the server can serve.
 //! - [`retention`], [`restore`], [`demo`]: what the server does by itself.
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::sync::SyncService;
 use crate::telemetry::metrics::Metrics;
 
+pub mod archives;
 pub mod connections;
 pub mod demo;
 pub mod devices;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use farshore_api::grant::{grant_text, parse_grant};
 use farshore_store::catalog::Catalog;
 use farshore_store::scope::{ScopeAuthority, TenantScope};
-use farshore_store::sealing::MasterKey;
+use farshore_store::sealing::{MasterKey, SealError};
 use farshore_store::signing_keys::{SigningAlgorithm, SigningKeyRecord};
 use farshore_sync_core::ids::{DeviceId, TenantId, UserId};
 use farshore_sync_core::wire::{Grant, sorted_grants};
@@ -23,6 +23,7 @@ use super::operator_key::OperatorKey;
 use super::principal::{DevicePrincipal, OperatorPrincipal, TokenFacts};
 use super::signing_key::{self, SigningKey};
 use super::verifying_key::{UnverifiedToken, VerifyingKey};
+use crate::archive::{ArchiveReader, ArchiveWriter};
 use crate::clock::SharedClock;
 use crate::config::TokenConfig;
 
@@ -184,6 +185,20 @@ impl Authenticator {
             signing_key::generate(&owner, algorithm, &master_key, now_ms)
         });
         made.await.map_err(|_| KeyError::Generate)?
+    }
+
+    /// Begins an archive of a tenant; its first bytes come along.
+    ///
+    /// # Errors
+    /// Where the system has no randomness to give.
+    pub fn begin_archive(&self, tenant: &TenantId) -> Result<(ArchiveWriter, Vec<u8>), SealError> {
+        ArchiveWriter::begin(tenant, self.now_ms(), &self.0.master_key)
+    }
+
+    /// What reads archives that were made under this server's master key.
+    #[must_use]
+    pub fn archive_reader(&self) -> ArchiveReader {
+        ArchiveReader::new(self.0.master_key.clone())
     }
 
     /// Signs a device's token with one of its tenant's keys. Returns it with the time at which it expires.

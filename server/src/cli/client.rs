@@ -1,19 +1,25 @@
 //! HTTP to a server, as an operator.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use farshore_api::ADMIN_PATH;
+use futures_util::Stream;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::error::CliError;
 
 /// How long the command line waits for an answer. Longer than the server's own deadline, so that its problem
 /// document arrives.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it waits for what takes as long as it takes.
+const LONG_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// A client that is signed in.
 pub struct Client {
@@ -62,6 +68,23 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Asks for something that comes in pieces, for as long as pieces come.
+    pub async fn stream(&self, path: &str) -> Result<Pieces, CliError> {
+        let request = self.request(Method::GET, path).timeout(LONG_TIMEOUT);
+        Ok(Pieces { url: self.url.clone(), response: self.accepted(request).await? })
+    }
+
+    /// Sends pieces of bytes, and waits for as long as the server works on them.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<T, CliError> {
+        let body = reqwest::Body::wrap_stream(pieces);
+        self.answer(self.request(method, path).timeout(LONG_TIMEOUT).body(body)).await
+    }
+
     /// Does something to which there is no answer.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
         self.accepted(self.request(Method::DELETE, path)).await.map(drop)
@@ -92,6 +115,25 @@ impl Client {
             Ok(problem) => Err(CliError::Refused(Box::new(problem))),
             Err(_) => Err(CliError::Unexpected { url: self.url.clone(), status: status.as_u16() }),
         }
+    }
+}
+
+/// An answer that comes in pieces.
+pub struct Pieces {
+    url: String,
+    response: Response,
+}
+
+impl Pieces {
+    /// The next piece; `None` after the last one. An answer that ends early is an error.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, CliError> {
+        let piece = timeout(ANSWER_TIMEOUT, self.response.chunk()).await;
+        let cause = match piece {
+            Ok(Ok(piece)) => return Ok(piece),
+            Ok(Err(error)) => cause(&error),
+            Err(_) => "it stopped in the middle of its answer".to_owned(),
+        };
+        Err(CliError::NoAnswer { url: self.url.clone(), cause })
     }
 }
 

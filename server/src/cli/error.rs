@@ -75,7 +75,17 @@ pub enum CliError {
         /// The tenant.
         tenant: TenantId,
     },
-    /// A file cannot be read.
+    /// Two tenants were named.
+    #[error(
+        "to put the file in the place of {tenant}, name it again with --replace {tenant}, not {named}"
+    )]
+    OtherTenantNamed {
+        /// The tenant.
+        tenant: TenantId,
+        /// The other one.
+        named: TenantId,
+    },
+    /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
         /// The file.

@@ -5,10 +5,12 @@
 //!
 //! - [`serve`]: `farshore serve` and `farshore dev`.
 //! - [`tenants`], [`tokens`], [`schemas`], [`devices`], [`keys`], [`integrity`]: one file per resource.
+//! - [`archives`]: backups, which are commands of a tenant.
 //! - [`operator`]: which server to talk to, and as whom.
 //! - [`client`]: HTTP; the only place that names reqwest.
 //! - [`duration`]: `30d` and the like.
 //! - [`output`]: what goes to stdout.
+//! - [`progress`]: how far something long has come.
 //! - [`error`]: what goes to stderr: one line.
 
 use std::io::Write as _;
@@ -18,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::settings::DEFAULTS;
 
+mod archives;
 mod client;
 mod devices;
 mod duration;
@@ -26,6 +29,7 @@ mod integrity;
 mod keys;
 mod operator;
 mod output;
+mod progress;
 mod schemas;
 mod serve;
 mod tenants;
@@ -49,7 +53,7 @@ enum Command {
     Dev(serve::DevArgs),
     /// Print the default configuration, with a comment on each key.
     Config,
-    /// Create, list and erase tenants.
+    /// Create, list, back up, restore and erase tenants.
     #[command(subcommand)]
     Tenant(tenants::TenantCommand),
     /// Sign a token with which a device syncs, and make the device known. Prints the token alone.

@@ -1,10 +1,11 @@
-//! `farshore tenant create|list|erase`
+//! `farshore tenant create|list|backup|restore|new-epoch|erase`
 
 use clap::Subcommand;
 use farshore_api::tenants::{CreateTenant, Tenant, TenantList};
 use farshore_sync_core::ids::TenantId;
 use reqwest::Method;
 
+use super::archives::{self, BackupArgs, NewEpochArgs, RestoreArgs};
 use super::error::CliError;
 use super::keys::Algorithm;
 use super::operator::OperatorArgs;
@@ -30,6 +31,9 @@ pub enum TenantCommand {
         #[command(flatten)]
         operator: OperatorArgs,
     },
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    NewEpoch(NewEpochArgs),
     /// Destroy a tenant's key and its data. Nothing brings it back, no backup either.
     Erase {
         /// Its slug
@@ -57,6 +61,9 @@ pub async fn run(command: TenantCommand) -> Result<(), CliError> {
             }
             list.tenants.iter().try_for_each(|tenant| output::line(&tenant.tenant))
         }
+        TenantCommand::Backup(args) => archives::backup(args).await,
+        TenantCommand::Restore(args) => archives::restore(args).await,
+        TenantCommand::NewEpoch(args) => archives::new_epoch(args).await,
         TenantCommand::Erase { tenant, confirm, operator } => {
             if tenant != confirm {
                 return Err(CliError::NotConfirmed { tenant });

@@ -11,6 +11,7 @@ use farshore_api::problem::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 use farshore_sync_core::schema::SchemaError;
 use farshore_sync_core::wire::SUBPROTOCOL;
 
+use crate::app::archives::RestoreError;
 use crate::app::connections::AdmissionError;
 use crate::app::devices::DeviceError;
 use crate::app::error::AccessError;
@@ -268,6 +269,24 @@ impl From<ShowError> for HttpError {
                 Self::new(StatusCode::NOT_FOUND, ErrorCode::SchemaNotFound, error)
             }
             ShowError::Access(error) => error.into(),
+        }
+    }
+}
+
+impl From<RestoreError> for HttpError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Archive(_) | RestoreError::OtherTenant { .. } | RestoreError::Copy(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ArchiveRefused, error)
+            }
+            RestoreError::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, ErrorCode::TenantExists, error)
+            }
+            RestoreError::Stalled => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, error)
+            }
+            RestoreError::Entropy(error) => error.into(),
+            RestoreError::Access(error) => error.into(),
         }
     }
 }

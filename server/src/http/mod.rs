@@ -1,7 +1,7 @@
 //! HTTP: one file per resource. A handler extracts, calls one function of `app`, and converts.
 //!
 //! - [`sync`]: the socket of devices.
-//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`]: what operators do.
+//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`]: what operators do.
 //! - [`key_sets`], [`health`], [`metrics`]: what needs no token.
 //! - [`extract`]: principals, paths and bodies out of requests.
 //! - [`error`]: errors as problem documents; the only place that maps them.
@@ -18,6 +18,7 @@ pub mod error;
 pub mod extract;
 pub mod layers;
 
+mod archives;
 mod devices;
 mod health;
 mod integrity;
@@ -28,6 +29,9 @@ mod schemas;
 mod sync;
 mod tenants;
 mod tokens;
+
+/// Where archives come and go, for as long as that takes.
+const ARCHIVE: &str = "/v1/admin/tenants/{tenant}/archive";
 
 type Route = (&'static str, MethodRouter<App>);
 
@@ -71,6 +75,8 @@ fn for_operators() -> Vec<Route> {
         ("/v1/admin/tenants/{tenant}/devices/{device}/grants", put(devices::set_grants)),
         ("/v1/admin/tenants/{tenant}/devices/{device}/suspend", post(devices::suspend)),
         ("/v1/admin/tenants/{tenant}/devices/{device}/resume", post(devices::resume)),
+        (ARCHIVE, get(archives::make).put(archives::restore)),
+        ("/v1/admin/tenants/{tenant}/epoch", post(archives::begin_epoch)),
         ("/v1/admin/tenants/{tenant}/digest", post(integrity::digest)),
         ("/v1/admin/tenants/{tenant}/scrub", post(integrity::scrub)),
     ]

@@ -81,7 +81,7 @@ pub enum Arriving {
 /// A copy that arrives beside the tenant. Dropped before it was finished, it leaves nothing that counts; the next one
 /// clears it away.
 #[async_trait]
-pub trait Arrival: Send {
+pub trait Arrival: Send + Sync {
     /// Takes the next records, in the order in which [`CopyOut`] gives them.
     async fn put(&mut self, records: Vec<Record>) -> Result<(), StoreError>;
 

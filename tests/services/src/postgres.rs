@@ -309,6 +309,21 @@ impl<'a> Database<'a> {
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// What `pg_dump -n` makes of schemas of it: statements for [`Database::run`].
+    ///
+    /// # Panics
+    /// Where it fails.
+    #[must_use]
+    pub fn dump(&self, schemas: &[String]) -> String {
+        let mut dump = Command::new(self.server.programs.join("pg_dump"));
+        schemas.iter().for_each(|schema| {
+            dump.args(["-n", schema]);
+        });
+        let output = dump.arg(self.superuser_url()).output();
+        let output = output.unwrap_or_else(|error| panic!("pg_dump: {error}"));
+        said("run pg_dump", &output).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// A copy of it as it is now: a backup. Nobody may be using it.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
     reason = "the functions that the tests share fail the test in which they are called"
 )]
 
+mod backups;
 mod bad_frames;
 mod bad_replicas;
 mod bad_server_starts;
