@@ -34,6 +34,7 @@ impl From<CatalogError> for AccessError {
             CatalogError::Erased { tenant } => Self::Erased { tenant },
             CatalogError::Store(StoreError::DiskFull { .. }) => Self::DiskFull,
             CatalogError::TenantExists { .. }
+            | CatalogError::Elsewhere { .. }
             | CatalogError::WrongMasterKey { .. }
             | CatalogError::Store(_) => Self::Failed(error),
         }

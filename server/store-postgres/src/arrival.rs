@@ -53,6 +53,10 @@ impl Arrival for PostgresArrival {
         let finished = self.shared.finish_arrival(&names, self.arriving).await;
         let found = finished.map_err(|failure| failure.during("finish a copy"))?;
         check(&names.tenant, &found, self.arriving)?;
+        if self.arriving == Arriving::Returning {
+            // Whoever opens it is to find out where it is.
+            return Ok(Arc::new(PostgresTenant(self.open)));
+        }
         let store = self.shared.opened(names);
         // The views are people's, and nothing fails for them.
         if let Ok(Some(schema)) = store.schema().await {
@@ -67,9 +71,18 @@ fn check(tenant: &TenantId, found: &Registered, arriving: Arriving) -> Result<()
     let tenant = tenant.clone();
     match (found, arriving) {
         (Registered::Erased, _) => Err(CatalogError::Erased { tenant }),
-        (Registered::Present(_), Arriving::New) => Err(CatalogError::TenantExists { tenant }),
-        (Registered::No, Arriving::Replacing) => Err(CatalogError::UnknownTenant { tenant }),
-        (Registered::No, Arriving::New) | (Registered::Present(_), Arriving::Replacing) => Ok(()),
+        (Registered::Present(_), Arriving::New | Arriving::Returning) => {
+            Err(CatalogError::TenantExists { tenant })
+        }
+        (Registered::No, Arriving::Replacing | Arriving::Returning) => {
+            Err(CatalogError::UnknownTenant { tenant })
+        }
+        (Registered::Elsewhere { cluster, .. }, Arriving::New | Arriving::Replacing) => {
+            Err(CatalogError::Elsewhere { tenant, cluster: cluster.clone() })
+        }
+        (Registered::No, Arriving::New)
+        | (Registered::Present(_), Arriving::Replacing)
+        | (Registered::Elsewhere { .. }, Arriving::Returning) => Ok(()),
     }
 }
 
@@ -160,7 +173,8 @@ impl Shared {
             return Ok(found);
         }
         is_the_last(transaction, arrived).await?;
-        let Registered::Present(replaced) = found else {
+        let (Registered::Present(replaced) | Registered::Elsewhere { key: replaced, .. }) = &found
+        else {
             let created_at_ms = self.created_at_ms(transaction, arrived).await?;
             let found = register(transaction, arrived, created_at_ms).await?;
             if found == Registered::No {
@@ -175,9 +189,9 @@ impl Shared {
         }
         forget(transaction, tenant).await?;
         // Whoever commits now does so before, and whoever comes later finds that it is gone.
-        let replaced = Names::new(tenant.clone(), replaced);
+        let replaced = Names::new(tenant.clone(), replaced.clone());
         transaction.script(self.unmake(&replaced)).await?;
-        Ok(Registered::Present(replaced.key))
+        Ok(found)
     }
 
     /// When the tenant that arrived was created, as its copy says.

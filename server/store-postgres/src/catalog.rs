@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
 use farshore_store::copy::{Arrival, Arriving};
+use farshore_store::placement::ClusterName;
 use farshore_store::schemas::SchemaStore as _;
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
@@ -29,7 +30,7 @@ pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 /// The tenants of a database.
 #[derive(Debug, Clone)]
-pub struct PostgresCatalog(Arc<Shared>);
+pub struct PostgresCatalog(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -47,6 +48,13 @@ pub(crate) enum Registered {
     No,
     /// It is there, under this key.
     Present(TenantKey),
+    /// It is in a cluster of databases; what is here under this key does not count.
+    Elsewhere {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The key.
+        key: TenantKey,
+    },
     /// It was erased.
     Erased,
 }
@@ -102,7 +110,9 @@ impl Catalog for PostgresCatalog {
         let tenant = scope.tenant().clone();
         match created.map_err(|failure| failure.during(operation))? {
             Registered::No => Ok(self.0.opened(names)),
-            Registered::Present(_) => Err(CatalogError::TenantExists { tenant }),
+            Registered::Present(_) | Registered::Elsewhere { .. } => {
+                Err(CatalogError::TenantExists { tenant })
+            }
             Registered::Erased => Err(CatalogError::Erased { tenant }),
         }
     }
@@ -117,6 +127,9 @@ impl Catalog for PostgresCatalog {
         match registered.map_err(|failure| failure.during(operation))? {
             Registered::No => Err(CatalogError::UnknownTenant { tenant }),
             Registered::Erased => Err(CatalogError::Erased { tenant }),
+            Registered::Elsewhere { cluster, .. } => {
+                Err(CatalogError::Elsewhere { tenant, cluster })
+            }
             Registered::Present(key) => {
                 let names = Names::new(tenant, key);
                 match self.0.migrate(&names).await {
@@ -147,7 +160,7 @@ impl Catalog for PostgresCatalog {
         let erased = self.0.erase(&tenant).await;
         match erased.map_err(|failure| failure.during("erase a tenant"))? {
             Registered::No => Err(CatalogError::UnknownTenant { tenant }),
-            Registered::Present(_) | Registered::Erased => Ok(()),
+            Registered::Present(_) | Registered::Elsewhere { .. } | Registered::Erased => Ok(()),
         }
     }
 
@@ -157,6 +170,16 @@ impl Catalog for PostgresCatalog {
         arriving: Arriving,
     ) -> Result<Box<dyn Arrival>, CatalogError> {
         Arc::clone(&self.0).receive(scope.tenant().clone(), arriving).await
+    }
+
+    async fn release(&self, scope: &TenantScope) -> Result<(), CatalogError> {
+        let tenant = scope.tenant().clone();
+        let released = self.0.release(&tenant).await;
+        match released.map_err(|failure| failure.during("release a tenant"))? {
+            Registered::No => Err(CatalogError::UnknownTenant { tenant }),
+            Registered::Erased => Err(CatalogError::Erased { tenant }),
+            Registered::Present(_) | Registered::Elsewhere { .. } => Ok(()),
+        }
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
@@ -226,7 +249,8 @@ impl Shared {
     pub fn unmake(&self, names: &Names) -> String {
         let (owner, role) = (self.roles.owner(), self.roles.of(&names.key));
         format!(
-            "SET LOCAL ROLE {owner};\nDROP SCHEMA {}, {} CASCADE;\nSET LOCAL ROLE NONE;\nDROP ROLE {role}",
+            "SET LOCAL ROLE {owner};\nDROP SCHEMA IF EXISTS {}, {} CASCADE;\n\
+             SET LOCAL ROLE NONE;\nDROP ROLE IF EXISTS {role}",
             names.schema(),
             names.views(),
         )
@@ -306,6 +330,32 @@ impl Shared {
         Ok(before)
     }
 
+    /// Drops what is here of a tenant that was moved away; returns how it was registered before. Where it is registered
+    /// as one that is elsewhere, it stays so.
+    async fn release(&self, tenant: &TenantId) -> Result<Registered, Failure> {
+        let (mut transaction, _) = self.database.begin(BEGIN, Pace::Maintenance, "").await?;
+        let released = async {
+            let found = registered(&mut transaction, tenant).await?;
+            let key = match &found {
+                Registered::No | Registered::Erased => return Ok(found),
+                Registered::Elsewhere { key, .. } => key.clone(),
+                Registered::Present(key) => {
+                    let forget = Query::new("DELETE FROM farshore.tenants WHERE id = $1");
+                    transaction.execute(forget.bind(tenant.as_str())).await?;
+                    key.clone()
+                }
+            };
+            transaction.script(self.unmake(&Names::new(tenant.clone(), key))).await?;
+            Ok(found)
+        };
+        let released = released.await;
+        let before = transaction.end(released).await?;
+        if let Some(open) = self.lock().pop(tenant) {
+            open.end(Ending::BegunAnew);
+        }
+        Ok(before)
+    }
+
     async fn erase_in(
         &self,
         transaction: &mut Transaction,
@@ -380,10 +430,20 @@ pub(crate) async fn registered(
     transaction: &mut Transaction,
     tenant: &TenantId,
 ) -> Result<Registered, Failure> {
-    let look = Query::new("SELECT erased, key FROM farshore.tenants WHERE id = $1");
+    let look = Query::new("SELECT erased, key, cluster FROM farshore.tenants WHERE id = $1");
     let rows = transaction.rows(look.bind(tenant.as_str())).await?;
     let Some(row) = rows.first() else { return Ok(Registered::No) };
-    if row.try_get(0)? { Ok(Registered::Erased) } else { Ok(Registered::Present(key_in(row, 1)?)) }
+    if row.try_get(0)? {
+        return Ok(Registered::Erased);
+    }
+    let key = key_in(row, 1)?;
+    match row.try_get::<Option<&str>, _>(2)? {
+        None => Ok(Registered::Present(key)),
+        Some(cluster) => {
+            let cluster = cluster.parse().map_err(|error| Failure::Damaged(format!("{error}")))?;
+            Ok(Registered::Elsewhere { cluster, key })
+        }
+    }
 }
 
 pub(crate) fn key_in(row: &sqlx::postgres::PgRow, column: usize) -> Result<TenantKey, Failure> {

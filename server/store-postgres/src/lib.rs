@@ -12,6 +12,8 @@
 //! | `version` | which servers are too old |
 //! | `platform` | the schema `farshore`, prepared at the start |
 //! | `catalog` | [`PostgresCatalog`]: creating, opening and erasing tenants |
+//! | `arrival` | copies of tenants that arrive beside them |
+//! | `registry` | where tenants are, if not here |
 //! | `names` | the schema and the role of a tenant, and statements that name them |
 //! | `migrations` | the tables, and their walls |
 //! | `database` | the pool, and transactions that are ended or thrown away |
@@ -39,6 +41,7 @@ mod migrations;
 mod names;
 mod platform;
 mod query;
+mod registry;
 mod sql;
 mod sync;
 mod tenant;

@@ -265,11 +265,19 @@ async fn create(
              format integer NOT NULL,\
              id text NOT NULL,\
              master_key_check bytea NOT NULL);\
+         CREATE TABLE farshore.clusters (\
+             name text COLLATE \"C\" PRIMARY KEY,\
+             sealed_url bytea NOT NULL,\
+             max_connections bigint NOT NULL,\
+             added_at_ms bigint NOT NULL);\
          CREATE TABLE farshore.tenants (\
              id text COLLATE \"C\" PRIMARY KEY,\
              key text COLLATE \"C\" NOT NULL UNIQUE,\
              erased boolean NOT NULL,\
-             created_at_ms bigint NOT NULL);\
+             created_at_ms bigint NOT NULL,\
+             cluster text COLLATE \"C\" REFERENCES farshore.clusters (name),\
+             moving_to text COLLATE \"C\",\
+             mover bytea);\
          CREATE TABLE farshore.arrivals (\
              tenant text COLLATE \"C\" PRIMARY KEY,\
              key text COLLATE \"C\" NOT NULL);\

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use farshore_store::StoreError;
+use farshore_store::placement::MoveToken;
 use farshore_store::sync::{
     Batch, BucketRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest, RowKey,
     SyncStore,
@@ -123,6 +124,19 @@ impl SyncStore for PostgresTenant {
 
     fn may_begin_anew(&self) -> bool {
         true
+    }
+
+    async fn freeze(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.during(
+            "freeze a tenant",
+            self.0.set_frozen("UPDATE main.standing SET frozen_by = $1", by),
+        )
+        .await
+    }
+
+    async fn thaw(&self, by: MoveToken) -> Result<(), StoreError> {
+        let thaw = "UPDATE main.standing SET frozen_by = NULL WHERE frozen_by = $1";
+        self.during("thaw a tenant", self.0.set_frozen(thaw, by)).await
     }
 
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError> {

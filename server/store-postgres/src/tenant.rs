@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use farshore_store::StoreError;
+use farshore_store::placement::MoveToken;
 use farshore_store::sql::SchemaCache;
 use farshore_store::sync::Head;
 use farshore_store::sync_core::digest::DigestKey;
@@ -50,6 +51,8 @@ pub(crate) struct Standing {
     pub digest_key: DigestKey,
     /// Which history of the database the epoch belongs to, and which one this is.
     lineage: [String; 2],
+    /// Whether it takes no writes.
+    is_frozen: bool,
 }
 
 impl Standing {
@@ -112,6 +115,9 @@ impl OpenTenant {
 
     async fn begin(&self, pace: Pace, access: Access) -> Result<TenantTransaction, Failure> {
         let begun = self.begin_where_it_stands(pace, access).await?;
+        if access == Access::Write && begun.standing.is_frozen {
+            return begun.transaction.end(Err(StoreError::Frozen.into())).await;
+        }
         if !begun.standing.has_strayed() {
             return self.in_its_epoch(begun);
         }
@@ -203,11 +209,21 @@ impl OpenTenant {
             Access::Write => " FOR NO KEY UPDATE",
         };
         let standing = self.names.qualify(
-            "SELECT seq, horizon, epoch, digest_key, lineage, farshore.lineage() FROM main.standing",
+            "SELECT seq, horizon, epoch, digest_key, lineage, farshore.lineage(), \
+             frozen_by IS NOT NULL FROM main.standing",
         );
         format!(
             "SET LOCAL ROLE {role};SET LOCAL farshore.tenant = '{tenant}';{durable}{standing}{lock}"
         )
+    }
+
+    /// Changes who has frozen the tenant, after the commit that is running.
+    pub async fn set_frozen(&self, update: &str, by: MoveToken) -> Result<(), Failure> {
+        let begun = self.begin_where_it_stands(Pace::Hot, Access::Write).await?;
+        let mut transaction = begun.transaction;
+        let update = Query::new(self.names.qualify(update)).bind(&by.0[..]);
+        let updated = transaction.execute(update).await.map(drop);
+        transaction.end(updated).await
     }
 
     /// Brings the views on collections to a version of the schema. Nothing fails for them.
@@ -228,6 +244,7 @@ impl OpenTenant {
                 Ok(Registered::Present(key)) if key != self.names.key => {
                     return self.end(Ending::BegunAnew);
                 }
+                Ok(Registered::Elsewhere { .. }) => return self.end(Ending::BegunAnew),
                 // A database that goes on from another history may have lost it.
                 Ok(Registered::No) => return self.end(Ending::BegunAnew),
                 Ok(Registered::Present(_)) | Err(_) => {}
@@ -255,5 +272,6 @@ fn standing(row: &PgRow) -> Result<Standing, sqlx::Error> {
     let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
     let head = Head { seq: number(0)?, horizon: number(1)?, epoch: number(2)? };
     let lineage = [row.try_get(4)?, row.try_get(5)?];
-    Ok(Standing { head, digest_key: DigestKey(row.try_get(3)?), lineage })
+    let is_frozen = row.try_get(6)?;
+    Ok(Standing { head, digest_key: DigestKey(row.try_get(3)?), lineage, is_frozen })
 }

@@ -75,9 +75,14 @@ impl Shared {
         if let Some(earlier) = self.arrivals.last(&tenant) {
             earlier.end(Ending::PushedAside);
         }
-        files.clear_arrival().map_err(file_error(operation, &self.folder))?;
+        let cleared = match arriving {
+            // What an earlier copy left that came as far as its key.
+            Arriving::Returning => files.remove_data(),
+            Arriving::New | Arriving::Replacing => files.clear_arrival(),
+        };
+        cleared.map_err(file_error(operation, &self.folder))?;
         let key = match arriving {
-            Arriving::New => {
+            Arriving::New | Arriving::Returning => {
                 DataKey::generate().map_err(|error| StoreError::database(operation, error))?
             }
             Arriving::Replacing => self.data_key(&files, &tenant)?,
@@ -100,13 +105,18 @@ impl Shared {
         let tenant = tenant.clone();
         match (self.existence(files)?, arriving) {
             (Existence::Erased, _) => Err(CatalogError::Erased { tenant }),
-            (Existence::Present, Arriving::New) => Err(CatalogError::TenantExists { tenant }),
-            (Existence::Unknown, Arriving::Replacing) => {
+            (Existence::Present, Arriving::New | Arriving::Returning) => {
+                Err(CatalogError::TenantExists { tenant })
+            }
+            (Existence::Elsewhere(cluster), Arriving::New | Arriving::Replacing) => {
+                Err(CatalogError::Elsewhere { tenant, cluster })
+            }
+            (Existence::Unknown, Arriving::Replacing | Arriving::Returning) => {
                 Err(CatalogError::UnknownTenant { tenant })
             }
-            (Existence::Unknown, Arriving::New) | (Existence::Present, Arriving::Replacing) => {
-                Ok(())
-            }
+            (Existence::Unknown, Arriving::New)
+            | (Existence::Present, Arriving::Replacing)
+            | (Existence::Elsewhere(_), Arriving::Returning) => Ok(()),
         }
     }
 
@@ -126,7 +136,9 @@ impl Shared {
         arrived.close_whole().map_err(|failure| failure.during(operation))?;
         files.arrived().map_err(file_error(operation, &self.folder))?;
         match arriving {
-            Arriving::New => arrived.key().store(&files.key(), &self.master, &tenant)?,
+            Arriving::New | Arriving::Returning => {
+                arrived.key().store(&files.key(), &self.master, &tenant)?;
+            }
             Arriving::Replacing => {
                 if let Some(replaced) = passage.open() {
                     replaced.wait_for_readers();
@@ -138,7 +150,10 @@ impl Shared {
         }
         let open = self.open_files(&files, &tenant, &mut passage)?;
         drop(passage);
-        self.tenants.keep(tenant, Arc::clone(&open));
+        // Whoever opens a tenant that returns is to find out where it is.
+        if arriving != Arriving::Returning {
+            self.tenants.keep(tenant, Arc::clone(&open));
+        }
         Ok(open)
     }
 }

@@ -26,18 +26,20 @@ use crate::open_tenants::{OpenTenants, Passage};
 use crate::tenant::{Ending, OpenTenant, SqliteTenant, blocking};
 
 const TENANTS_FOLDER: &str = "tenants";
+const CLUSTERS_FOLDER: &str = "clusters";
 /// An empty secret under the master key: it tells at the start whether the key is the right one.
 const MASTER_KEY_CHECK: &str = "master-key.check";
 const MASTER_KEY_CHECK_PURPOSE: &str = "master-key-check";
 
 /// The tenants of a data directory.
 #[derive(Debug, Clone)]
-pub struct SqliteCatalog(Arc<Shared>);
+pub struct SqliteCatalog(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Arc<SqliteConfig>,
     pub folder: PathBuf,
+    pub clusters: PathBuf,
     pub master: MasterKey,
     pub tenants: OpenTenants,
     pub arrivals: Arrivals,
@@ -55,14 +57,19 @@ impl SqliteCatalog {
     ) -> Result<(Self, ScopeAuthority), CatalogError> {
         connection::check_library()?;
         let folder = config.data_dir.join(TENANTS_FOLDER);
-        make_folder(&folder).map_err(file_error("make the data directory", &folder))?;
+        let clusters = config.data_dir.join(CLUSTERS_FOLDER);
+        for folder in [&folder, &clusters] {
+            make_folder(folder).map_err(file_error("make the data directory", folder))?;
+        }
         check_master_key(&config.data_dir.join(MASTER_KEY_CHECK), &master)?;
         files::clear_arrivals(&folder).map_err(file_error("clear a copy away", &folder))?;
+        files::finish_moves(&folder).map_err(file_error("finish a move", &folder))?;
         files::finish_erasures(&folder).map_err(file_error("finish an erasure", &folder))?;
         let tenants = OpenTenants::new(config.max_open_tenants);
         let shared = Shared {
             config: Arc::new(config),
             folder,
+            clusters,
             master,
             tenants,
             arrivals: Arrivals::default(),
@@ -70,7 +77,7 @@ impl SqliteCatalog {
         Ok((Self(Arc::new(shared)), ScopeAuthority::for_new_catalog()))
     }
 
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
         scope: &TenantScope,
@@ -114,6 +121,10 @@ impl Catalog for SqliteCatalog {
         blocking("receive a copy", move || shared.receive(tenant, arriving)).await?
     }
 
+    async fn release(&self, scope: &TenantScope) -> Result<(), CatalogError> {
+        self.run("release a tenant", scope, Shared::release).await
+    }
+
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
         let (operation, shared) = ("list the tenants", Arc::clone(&self.0));
         let listed = blocking(operation, move || {
@@ -131,6 +142,9 @@ impl Shared {
         let open = match self.existence(&files)? {
             Existence::Unknown => return Err(CatalogError::UnknownTenant { tenant }),
             Existence::Erased => return Err(CatalogError::Erased { tenant }),
+            Existence::Elsewhere(cluster) => {
+                return Err(CatalogError::Elsewhere { tenant, cluster });
+            }
             Existence::Present => match passage.open() {
                 Some(open) => open,
                 None => self.open_files(&files, &tenant, &mut passage)?,
@@ -176,7 +190,9 @@ impl Shared {
         let mut passage = gate.pass();
         let files = self.files(&tenant);
         match self.existence(&files)? {
-            Existence::Present => return Err(CatalogError::TenantExists { tenant }),
+            Existence::Present | Existence::Elsewhere(_) => {
+                return Err(CatalogError::TenantExists { tenant });
+            }
             Existence::Erased => return Err(CatalogError::Erased { tenant }),
             Existence::Unknown => {}
         }
@@ -202,13 +218,32 @@ impl Shared {
         let files = self.files(&tenant);
         match self.existence(&files)? {
             Existence::Unknown => return Err(CatalogError::UnknownTenant { tenant }),
-            Existence::Present | Existence::Erased => {}
+            Existence::Present | Existence::Elsewhere(_) | Existence::Erased => {}
         }
         if let Some(open) = passage.open() {
             open.end(Ending::Erased);
         }
         self.tenants.forget(&tenant);
         Ok(files.erase().map_err(file_error("erase a tenant", &self.folder))?)
+    }
+
+    /// Removes what is here of a tenant that is elsewhere.
+    fn release(&self, tenant: TenantId) -> Result<(), CatalogError> {
+        let gate = self.tenants.gate(&tenant);
+        let passage = gate.pass();
+        let files = self.files(&tenant);
+        match self.existence(&files)? {
+            Existence::Unknown => return Err(CatalogError::UnknownTenant { tenant }),
+            Existence::Erased => return Err(CatalogError::Erased { tenant }),
+            Existence::Present => return Err(CatalogError::TenantExists { tenant }),
+            Existence::Elsewhere(_) => {}
+        }
+        if let Some(open) = passage.open() {
+            open.wait_for_readers();
+            open.end(Ending::BegunAnew);
+        }
+        self.tenants.forget(&tenant);
+        Ok(files.remove_data().map_err(file_error("release a tenant", &self.folder))?)
     }
 
     pub fn files(&self, tenant: &TenantId) -> TenantFiles {

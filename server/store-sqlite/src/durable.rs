@@ -17,6 +17,16 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
+/// Writes a file, in the place of the one that may be there, in the same way.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path)?;
+    let mut file = NamedTempFile::with_prefix_in(".farshore-", folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder)
+}
+
 /// Reads a file of at most `limit_bytes`; a longer one is an error.
 pub(crate) fn read_within(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();

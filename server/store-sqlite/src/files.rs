@@ -5,6 +5,7 @@
 //! | `<id>.db.creating` | a creation that has not got as far as its key: it is thrown away by the next one |
 //! | `<id>.key` | the tenant exists |
 //! | `<id>.db` | its data |
+//! | `<id>.place` | where the tenant is, if it is not here or is being moved |
 //! | `<id>.erased` | it was erased; its id is not used again |
 //! | `<id>.db.arriving` | a copy that has not arrived as a whole: it is thrown away by the next one |
 //! | `<id>.db.replaced` | what a copy took the place of, on its way out |
@@ -18,12 +19,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use farshore_store::placement::{ClusterName, Place, Placement};
 use farshore_store::sync_core::ids::TenantId;
 
 use crate::durable;
+use crate::registry::PlaceFile;
 
 const KEY_EXTENSION: &str = "key";
 const MARKER_EXTENSION: &str = "erased";
+const PLACE_EXTENSION: &str = "place";
 
 /// Where the files of one tenant are.
 #[derive(Debug, Clone)]
@@ -33,10 +37,12 @@ pub(crate) struct TenantFiles {
 }
 
 /// Whether a tenant exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Existence {
     Unknown,
     Present,
+    /// It is registered here, and is in a cluster of databases. What is here of it does not count.
+    Elsewhere(ClusterName),
     Erased,
 }
 
@@ -69,6 +75,21 @@ impl TenantFiles {
         self.with_ending("db.replaced")
     }
 
+    /// The file that says where the tenant is.
+    pub fn place_path(&self) -> PathBuf {
+        self.with_ending(PLACE_EXTENSION)
+    }
+
+    /// What that file says, where there is one.
+    pub fn place(&self) -> io::Result<Option<PlaceFile>> {
+        PlaceFile::read(&self.place_path())
+    }
+
+    /// The tenant.
+    pub const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     fn marker(&self) -> PathBuf {
         self.with_ending(MARKER_EXTENSION)
     }
@@ -80,6 +101,12 @@ impl TenantFiles {
     pub fn existence(&self) -> io::Result<Existence> {
         if self.marker().try_exists()? {
             Ok(Existence::Erased)
+        } else if let Some(PlaceFile {
+            placement: Placement { at: Place::Cluster(cluster), .. },
+            ..
+        }) = self.place()?
+        {
+            Ok(Existence::Elsewhere(cluster))
         } else if self.key().try_exists()? {
             Ok(Existence::Present)
         } else {
@@ -127,12 +154,16 @@ impl TenantFiles {
         if !self.marker().try_exists()? {
             durable::create(&self.marker(), b"")?;
         }
+        self.remove_data()
+    }
+
+    /// Removes the key and then the data. Repeating it does no harm.
+    pub fn remove_data(&self) -> io::Result<()> {
         durable::shred(&self.key())?;
         durable::sync_folder(&self.folder)?;
-        remove_database(&self.database())?;
-        remove_database(&self.creating())?;
-        remove_database(&self.arriving())?;
-        remove_database(&self.replaced())?;
+        for database in [self.database(), self.creating(), self.arriving(), self.replaced()] {
+            remove_database(&database)?;
+        }
         durable::sync_folder(&self.folder)
     }
 }
@@ -145,8 +176,28 @@ pub(crate) fn tenants_in(folder: &Path) -> io::Result<Vec<TenantId>> {
             tenants.push(files.tenant);
         }
     }
+    for files in placed_in(folder)? {
+        if matches!(files.existence()?, Existence::Elsewhere(_)) {
+            tenants.push(files.tenant);
+        }
+    }
     tenants.sort();
     Ok(tenants)
+}
+
+/// The files of the tenants that are elsewhere, or moved once.
+pub(crate) fn placed_in(folder: &Path) -> io::Result<Vec<TenantFiles>> {
+    with_extension(folder, PLACE_EXTENSION)
+}
+
+/// Removes what moves that were interrupted left of tenants that are elsewhere.
+pub(crate) fn finish_moves(folder: &Path) -> io::Result<()> {
+    for files in placed_in(folder)? {
+        if matches!(files.existence()?, Existence::Elsewhere(_)) && files.key().try_exists()? {
+            files.remove_data()?;
+        }
+    }
+    Ok(())
 }
 
 /// Finishes the erasures that a crash interrupted.

@@ -9,6 +9,7 @@
 //! | `config` | [`SqliteConfig`]: every limit by name |
 //! | `catalog` | [`SqliteCatalog`]: creating, opening and erasing tenants |
 //! | `arrival` | copies of tenants that arrive beside them |
+//! | `registry` | where tenants are, if not here |
 //! | `open_tenants` | which tenants are open, and which of them closes next |
 //! | `files` | the files of a tenant, and the order in which they come and go |
 //! | `durable` | files that are there whole or not at all |
@@ -38,6 +39,7 @@ mod files;
 mod migrations;
 mod open_tenants;
 mod place;
+mod registry;
 mod scope_numbers;
 mod sql;
 mod sync;

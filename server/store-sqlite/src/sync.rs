@@ -1,9 +1,11 @@
 //! The hot path of one tenant.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use farshore_store::StoreError;
+use farshore_store::placement::MoveToken;
 use farshore_store::sync::{
     Batch, BucketRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest, RowKey,
     SyncStore,
@@ -11,7 +13,7 @@ use farshore_store::sync::{
 use farshore_store::sync_core::digest::{Buckets, DigestKey};
 use farshore_store::sync_core::ids::{CollectionId, DeviceId, Scope};
 
-use crate::tenant::SqliteTenant;
+use crate::tenant::{SqliteTenant, blocking};
 
 mod commit;
 mod copy;
@@ -82,6 +84,16 @@ impl SyncStore for SqliteTenant {
 
     async fn purge(&self, older_than_ms: u64) -> Result<u64, StoreError> {
         self.write("purge", move |_, transaction| purge::purge(transaction, older_than_ms)).await
+    }
+
+    async fn freeze(&self, by: MoveToken) -> Result<(), StoreError> {
+        let tenant = Arc::clone(&self.0);
+        blocking("freeze a tenant", move || tenant.freeze(by)).await
+    }
+
+    async fn thaw(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.0.thaw(by);
+        Ok(())
     }
 
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use farshore_store::StoreError;
+use farshore_store::placement::MoveToken;
 use farshore_store::sql::SchemaCache;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::runtime::Handle;
@@ -44,6 +45,8 @@ pub(crate) struct OpenTenant {
     reader_permits: Arc<Semaphore>,
     /// Why there are no connections any more.
     ended: OnceLock<Ending>,
+    /// Who moves the tenant. It need not outlive the process: a move that did not end begins again with this.
+    frozen_by: Mutex<Option<MoveToken>>,
     pub scopes: ScopeNumbers,
     pub schemas: SchemaCache,
 }
@@ -66,6 +69,7 @@ impl OpenTenant {
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
             ended: OnceLock::new(),
+            frozen_by: Mutex::default(),
             config,
             scopes: ScopeNumbers::default(),
             schemas: SchemaCache::default(),
@@ -79,6 +83,9 @@ impl OpenTenant {
     ) -> Result<T, Failure> {
         let mut writer = lock(&self.writer);
         let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
+        if lock(&self.frozen_by).is_some() {
+            return Err(StoreError::Frozen.into());
+        }
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(self, &transaction)?;
         transaction.commit()?;
@@ -105,6 +112,16 @@ impl OpenTenant {
             lock(&self.idle_readers).push(reader);
         }
         Ok(done)
+    }
+
+    /// Takes no more writes once those are over that have begun. Blocks.
+    pub fn freeze(&self, by: MoveToken) {
+        let _writer = lock(&self.writer);
+        *lock(&self.frozen_by) = Some(by);
+    }
+
+    pub fn thaw(&self, by: MoveToken) {
+        lock(&self.frozen_by).take_if(|frozen_by| *frozen_by == by);
     }
 
     /// Closes every connection for good, after the commit that is running, and says why from then on. Blocks.

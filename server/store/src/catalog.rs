@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use farshore_sync_core::ids::TenantId;
 
 use crate::copy::{Arrival, Arriving};
+use crate::placement::ClusterName;
 use crate::scope::TenantScope;
 use crate::{SharedTenantStore, StoreError};
 
@@ -27,6 +28,14 @@ pub enum CatalogError {
     Erased {
         /// The tenant asked for.
         tenant: TenantId,
+    },
+    /// The tenant is in another cluster of databases.
+    #[error("the tenant {tenant} is in the cluster {cluster}")]
+    Elsewhere {
+        /// The tenant asked for.
+        tenant: TenantId,
+        /// Where it is.
+        cluster: ClusterName,
     },
     /// The master key does not open what it should.
     #[error(
@@ -65,6 +74,9 @@ pub trait Catalog: Send + Sync {
         scope: &TenantScope,
         arriving: Arriving,
     ) -> Result<Box<dyn Arrival>, CatalogError>;
+
+    /// Drops what is here of a tenant that is elsewhere now, without erasing it: it may come back.
+    async fn release(&self, scope: &TenantScope) -> Result<(), CatalogError>;
 
     /// Every tenant, sorted, erased ones left out.
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError>;

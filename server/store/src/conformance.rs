@@ -19,6 +19,7 @@ pub mod copies;
 pub mod devices;
 pub mod digests;
 pub mod documents;
+pub mod freezing;
 pub mod pages;
 pub mod purges;
 pub mod reopening;
@@ -134,6 +135,10 @@ macro_rules! conformance_suite {
                 a_copy_arrives_only_where_it_may,
                 an_altered_copy_is_noticed,
                 the_last_of_two_copies_counts,
+            }
+            freezing {
+                a_frozen_tenant_takes_no_writes,
+                only_the_last_mover_thaws,
             }
             reopening {
                 everything_is_there_after_a_restart,

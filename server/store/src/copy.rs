@@ -76,6 +76,9 @@ pub enum Arriving {
     New,
     /// The tenant is there, and is replaced in one step.
     Replacing,
+    /// The tenant is registered here and is elsewhere: what arrives stays out of sight until the registry says that it
+    /// is here.
+    Returning,
 }
 
 /// A copy that arrives beside the tenant. Dropped before it was finished, it leaves nothing that counts; the next one

@@ -7,6 +7,7 @@
 //! - [`page`], [`scrub`]: the pure half of reading: a page within its budget, sums counted anew.
 //! - [`devices`], [`signing_keys`], [`schemas`]: the resources of a tenant.
 //! - [`copy`]: a tenant as a stream of records, for backups and moves.
+//! - [`placement`]: in which database each tenant is.
 //! - [`sql`]: the resources written once for every SQL back-end.
 //! - [`memory`]: the store that forgets, for tests and the simulator.
 //! - [`sealing`]: secrets at rest under the server's master key.
@@ -19,6 +20,7 @@ pub mod copy;
 pub mod devices;
 pub mod memory;
 pub mod page;
+pub mod placement;
 pub mod plan;
 pub mod pushed;
 pub mod schemas;
@@ -94,6 +96,9 @@ pub enum StoreError {
     /// The tenant began another epoch, or was moved, while its store was in use: open it again.
     #[error("the tenant was restored or moved meanwhile; open it again")]
     BegunAnew,
+    /// The tenant is being moved.
+    #[error("the tenant is being moved and takes no writes until that is done; try again later")]
+    Frozen,
     /// A copy that was arriving was pushed aside.
     #[error(
         "another copy of the tenant began to arrive after this one: nothing of this one was kept"

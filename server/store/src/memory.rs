@@ -142,6 +142,11 @@ impl Catalog for MemoryCatalog {
         Ok(Box::new(MemoryArrival { tenants, tenant, arriving, store, arrivals }))
     }
 
+    /// Every tenant in memory is here.
+    async fn release(&self, scope: &TenantScope) -> Result<(), CatalogError> {
+        Err(CatalogError::UnknownTenant { tenant: scope.tenant().clone() })
+    }
+
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
         let tenants = self.lock();
         Ok(tenants.iter().filter(|(_, store)| store.is_some()).map(|(id, _)| id.clone()).collect())
@@ -157,6 +162,7 @@ fn check_arrival(
     let tenant = tenant.clone();
     match (tenants.get(&tenant), arriving) {
         (Some(None), _) => Err(CatalogError::Erased { tenant }),
+        (_, Arriving::Returning) => Err(CatalogError::UnknownTenant { tenant }),
         (Some(Some(_)), Arriving::New) => Err(CatalogError::TenantExists { tenant }),
         (None, Arriving::Replacing) => Err(CatalogError::UnknownTenant { tenant }),
         (None, Arriving::New) | (Some(Some(_)), Arriving::Replacing) => Ok(()),
@@ -175,6 +181,14 @@ impl MemoryTenant {
     /// From now on the store says why it holds nothing.
     fn end(&self, why: Held) {
         *lock(&self.state) = why;
+    }
+
+    /// What writes, which does not happen while the tenant is moved.
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+        self.with(|state| match state.frozen_by {
+            Some(_) => Err(StoreError::Frozen),
+            None => Ok(work(state)),
+        })?
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {

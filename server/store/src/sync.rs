@@ -9,6 +9,7 @@ use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, Scope};
 use farshore_sync_core::wire::{Grant, PushOutcome};
 
 use crate::StoreError;
+use crate::placement::MoveToken;
 use crate::pushed::PushedTransaction;
 
 /// A row's place: collection and identity.
@@ -246,6 +247,13 @@ pub trait SyncStore: Send + Sync {
     fn may_begin_anew(&self) -> bool {
         false
     }
+
+    /// Takes no more writes, on any node, while the tenant is moved: they fail with [`StoreError::Frozen`]. Whoever
+    /// freezes it again takes over.
+    async fn freeze(&self, by: MoveToken) -> Result<(), StoreError>;
+
+    /// Takes writes again, unless another one has frozen it meanwhile.
+    async fn thaw(&self, by: MoveToken) -> Result<(), StoreError>;
 
     /// Starts a new epoch, as after a restore from a backup. Returns it.
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError>;

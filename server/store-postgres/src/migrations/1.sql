@@ -12,7 +12,9 @@ CREATE TABLE main.standing (
     -- Which history of the database the epoch belongs to; on another one, devices have to offer what it lacks.
     lineage text NOT NULL,
     digest_key bytea NOT NULL,
-    created_at_ms bigint NOT NULL
+    created_at_ms bigint NOT NULL,
+    -- Who moves the tenant, which takes no writes meanwhile.
+    frozen_by bytea
 ) WITH (fillfactor = 50);
 
 -- What readers get: the latest state of each row, its tombstone, and what is left of it in scopes that it left. The

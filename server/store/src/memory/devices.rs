@@ -16,7 +16,7 @@ impl DeviceStore for MemoryTenant {
     }
 
     async fn put_device(&self, device: &DeviceRecord) -> Result<(), StoreError> {
-        self.with(|state| {
+        self.change(|state| {
             state.devices.insert(device.id, device.clone());
         })
     }

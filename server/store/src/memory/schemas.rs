@@ -16,7 +16,7 @@ impl SchemaStore for MemoryTenant {
     }
 
     async fn apply_schema(&self, schema: &Schema, now_ms: u64) -> Result<(), ApplySchemaError> {
-        self.with(|state| match check_registration(state.schema().map(Arc::as_ref), schema)? {
+        self.change(|state| match check_registration(state.schema().map(Arc::as_ref), schema)? {
             Registration::Unchanged => Ok(()),
             Registration::New => {
                 state.schemas.push((Arc::new(schema.clone()), now_ms));

@@ -13,7 +13,7 @@ impl SigningKeyStore for MemoryTenant {
     }
 
     async fn rotate_signing_key(&self, key: &SigningKeyRecord) -> Result<(), StoreError> {
-        self.with(|state| {
+        self.change(|state| {
             for earlier in &mut state.signing_keys {
                 earlier.retired_at_ms.get_or_insert(key.created_at_ms);
             }

@@ -10,6 +10,7 @@ use farshore_sync_core::ids::{ColumnId, DeviceId, Scope};
 use farshore_sync_core::schema::Schema;
 
 use crate::devices::DeviceRecord;
+use crate::placement::MoveToken;
 use crate::plan::{
     ChunkWrite, Departure, DeviceMark, Loaded, Needs, Plan, RowWrite, StoredOutcome, StoredRow,
 };
@@ -37,6 +38,8 @@ pub(super) struct State {
     pub schemas: Vec<(Arc<Schema>, u64)>,
     /// In milliseconds since 1970.
     pub created_at_ms: u64,
+    /// Who moves the tenant.
+    pub frozen_by: Option<MoveToken>,
 }
 
 /// One change of a document of a row.
@@ -64,6 +67,7 @@ impl State {
             signing_keys: Vec::new(),
             schemas: Vec::new(),
             created_at_ms,
+            frozen_by: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::MemoryTenant;
 use super::state::State;
 use crate::StoreError;
 use crate::page::{PageFill, Room, deletion_stamp};
+use crate::placement::MoveToken;
 use crate::plan::{Context, plan, prepare};
 use crate::scrub::Recount;
 use crate::sync::{
@@ -31,7 +32,7 @@ impl SyncStore for MemoryTenant {
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let now_ms = batch.now_ms;
         let prepared = prepare(batch);
-        self.with(|state| {
+        self.change(|state| {
             let loaded = state.load(prepared.needs());
             let context = Context {
                 schema: state.schema().map(Arc::as_ref).ok_or(StoreError::NoSchema)?,
@@ -96,11 +97,21 @@ impl SyncStore for MemoryTenant {
     }
 
     async fn purge(&self, older_than_ms: u64) -> Result<u64, StoreError> {
-        self.with(|state| state.purge(older_than_ms))
+        self.change(|state| state.purge(older_than_ms))
+    }
+
+    async fn freeze(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.with(|state| state.frozen_by = Some(by))
+    }
+
+    async fn thaw(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.with(|state| {
+            state.frozen_by.take_if(|frozen_by| *frozen_by == by);
+        })
     }
 
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError> {
-        self.with(|state| {
+        self.change(|state| {
             state.head.epoch = state.head.next_epoch(entropy);
             state.head.epoch
         })
