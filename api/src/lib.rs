@@ -8,6 +8,7 @@
 //! - [`health`]: whether a server is alive, and whether it is ready.
 
 pub mod archives;
+pub mod clusters;
 pub mod devices;
 pub mod envelope;
 pub mod grant;

@@ -78,6 +78,14 @@ error_codes! {
     SchemaRefused, "schema_refused", "The schema is refused";
     /// The archive cannot be read, is another tenant's, or does not add up.
     ArchiveRefused, "archive_refused", "The archive is refused";
+    /// There is no such cluster.
+    ClusterNotFound, "cluster_not_found", "There is no such cluster";
+    /// The cluster cannot be used, or may not be removed.
+    ClusterRefused, "cluster_refused", "The cluster is refused";
+    /// The tenant is not moved; it is where it was.
+    MoveRefused, "move_refused", "The tenant is not moved";
+    /// The tenant is being moved and takes no writes until that is done.
+    TenantMoving, "tenant_moving", "The tenant is being moved";
     /// A value in the request is outside its limits.
     OutOfRange, "out_of_range", "A value is outside its limits";
     /// The path is known, the method is not.

@@ -14,6 +14,9 @@ pub struct CreateTenant {
     /// How its first key signs.
     #[serde(default)]
     pub algorithm: SigningAlgorithm,
+    /// The cluster in which it is to be; without one it is at home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// One tenant.

@@ -9,6 +9,7 @@
 //! - [`bus`]: what the nodes of a platform tell each other.
 //! - [`config`]: everything that can be set, read once.
 //! - [`archive`]: a tenant in one file.
+//! - [`placement`]: tenants in several databases.
 //! - [`telemetry`]: the log and the metrics.
 //! - [`run`]: a server from its start to its end.
 //! - [`cli`]: the command line `farshore`.
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod placement;
 pub mod run;
 pub mod sync;
 pub mod telemetry;

@@ -31,7 +31,7 @@ pub async fn prepare(app: &App) -> Result<(), DemoError> {
     let tenant = DEMO_TENANT.parse().expect("the demo's slug is one");
     let scope = app.auth().workflow_scope(tenant);
     // EdDSA: an RSA key would make the first start wait for its primes.
-    match tenants::create_in(app, &scope, SigningAlgorithm::EdDsa).await {
+    match tenants::create_in(app, &scope, SigningAlgorithm::EdDsa, None).await {
         Ok(()) | Err(CreateTenantError::Exists { .. }) => {}
         Err(error) => return Err(error.into()),
     }

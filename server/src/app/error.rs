@@ -22,6 +22,9 @@ pub enum AccessError {
     /// The disk is full.
     #[error("the server's disk is full")]
     DiskFull,
+    /// The tenant takes no writes for a while.
+    #[error("the tenant is being moved and takes no writes until that is done; try again later")]
+    Moving,
     /// The store failed. Its words are for the log.
     #[error("the store failed: {0}")]
     Failed(CatalogError),
@@ -33,6 +36,7 @@ impl From<CatalogError> for AccessError {
             CatalogError::UnknownTenant { tenant } => Self::UnknownTenant { tenant },
             CatalogError::Erased { tenant } => Self::Erased { tenant },
             CatalogError::Store(StoreError::DiskFull { .. }) => Self::DiskFull,
+            CatalogError::Store(StoreError::Frozen) => Self::Moving,
             CatalogError::TenantExists { .. }
             | CatalogError::Elsewhere { .. }
             | CatalogError::WrongMasterKey { .. }

@@ -26,3 +26,15 @@ pub async fn ready(app: &App) -> Result<BusStanding, NotReady> {
     app.catalog().tenants().await.map_err(AccessError::from)?;
     Ok(app.bus().standing())
 }
+
+/// Brings the figures of the pools of connections up to date.
+pub async fn count_pools(app: &App) {
+    if let Some(catalog) = app.placement() {
+        let pools = catalog
+            .pools()
+            .await
+            .into_iter()
+            .map(|(place, pool)| (place.to_string(), [pool.open, pool.idle, pool.limit]));
+        app.metrics().pools(pools);
+    }
+}

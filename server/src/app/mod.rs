@@ -1,7 +1,7 @@
 //! The use cases, one file per resource. No HTTP and no SQL here; whoever calls shows who it is by the type of an
 //! argument.
 //!
-//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`]: what operators do.
+//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`], [`placement`]: what operators do.
 //! - [`connections`]: which devices are let in.
 //! - [`health`]: whether the server can serve.
 //! - [`retention`], [`restore`], [`demo`]: what the server does by itself.
@@ -18,6 +18,7 @@ use crate::auth::Authenticator;
 use crate::bus::Bus;
 use crate::clock::SharedClock;
 use crate::config::Config;
+use crate::placement::PlacedCatalog;
 use crate::sync::SyncService;
 use crate::telemetry::metrics::Metrics;
 
@@ -29,6 +30,7 @@ pub mod error;
 pub mod health;
 pub mod integrity;
 pub mod keys;
+pub mod placement;
 pub mod restore;
 pub mod retention;
 pub mod schemas;
@@ -44,6 +46,7 @@ pub struct App(Arc<Parts>);
 
 struct Parts {
     catalog: Arc<dyn Catalog>,
+    placement: Option<Arc<PlacedCatalog>>,
     auth: Authenticator,
     sync: SyncService,
     connections: Connections,
@@ -64,6 +67,28 @@ impl App {
         metrics: Metrics,
         bus: Bus,
     ) -> Self {
+        Self::assemble(catalog, None, (auth, config, clock, metrics, bus))
+    }
+
+    /// The same over the tenants of several databases.
+    #[must_use]
+    pub fn placed(
+        catalog: Arc<PlacedCatalog>,
+        auth: Authenticator,
+        config: Config,
+        clock: SharedClock,
+        metrics: Metrics,
+        bus: Bus,
+    ) -> Self {
+        let placement = Some(Arc::clone(&catalog));
+        Self::assemble(catalog, placement, (auth, config, clock, metrics, bus))
+    }
+
+    fn assemble(
+        catalog: Arc<dyn Catalog>,
+        placement: Option<Arc<PlacedCatalog>>,
+        (auth, config, clock, metrics, bus): (Authenticator, Config, SharedClock, Metrics, Bus),
+    ) -> Self {
         let sync = SyncService::new(
             Arc::clone(&catalog),
             auth.clone(),
@@ -77,7 +102,17 @@ impl App {
             config.max_sync_connections_per_tenant,
             metrics.connections_open.clone(),
         );
-        Self(Arc::new(Parts { catalog, auth, sync, connections, metrics, bus, clock, config }))
+        Self(Arc::new(Parts {
+            catalog,
+            placement,
+            auth,
+            sync,
+            connections,
+            metrics,
+            bus,
+            clock,
+            config,
+        }))
     }
 
     /// Who verifies callers.
@@ -102,6 +137,12 @@ impl App {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The clusters, where there may be any.
+    #[must_use]
+    pub fn placement(&self) -> Option<&Arc<PlacedCatalog>> {
+        self.0.placement.as_ref()
     }
 
     /// The way to the other nodes.

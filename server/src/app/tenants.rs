@@ -2,6 +2,7 @@
 
 use farshore_api::tenants::{CreateTenant, Tenant, TenantList};
 use farshore_store::catalog::CatalogError;
+use farshore_store::placement::{ClusterName, RegistryError};
 use farshore_store::scope::TenantScope;
 use farshore_store::signing_keys::SigningAlgorithm;
 use farshore_sync_core::ids::TenantId;
@@ -9,6 +10,7 @@ use farshore_sync_core::ids::TenantId;
 use super::App;
 use super::error::AccessError;
 use super::keys::store_algorithm;
+use super::placement::PlacementError;
 use crate::auth::{KeyError, OperatorPrincipal};
 
 /// Why a tenant was not created.
@@ -23,6 +25,9 @@ pub enum CreateTenantError {
     /// Its first key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It cannot be in that cluster.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// The store failed.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -38,7 +43,9 @@ pub async fn create(
     request: CreateTenant,
 ) -> Result<Tenant, CreateTenantError> {
     let scope = app.auth().scope(operator, request.tenant);
-    create_in(app, &scope, store_algorithm(request.algorithm)).await?;
+    let cluster = request.cluster.map(|name| name.parse()).transpose();
+    let cluster = cluster.map_err(PlacementError::from)?;
+    create_in(app, &scope, store_algorithm(request.algorithm), cluster.as_ref()).await?;
     tracing::info!(tenant = %scope.tenant(), operator = operator.subject(), "tenant created");
     Ok(view(app, scope.tenant()))
 }
@@ -73,12 +80,22 @@ pub(super) async fn create_in(
     app: &App,
     scope: &TenantScope,
     algorithm: SigningAlgorithm,
+    cluster: Option<&ClusterName>,
 ) -> Result<(), CreateTenantError> {
     // The key comes first: a tenant without one could sign nothing.
     let key = app.auth().new_key(scope, algorithm).await?;
-    let store = app.catalog().create(scope, app.now_ms()).await.map_err(|error| match error {
-        CatalogError::TenantExists { tenant } => CreateTenantError::Exists { tenant },
-        other => CreateTenantError::Access(other.into()),
+    let created = match cluster {
+        None => app.catalog().create(scope, app.now_ms()).await.map_err(RegistryError::from),
+        Some(cluster) => {
+            let catalog = app.placement().ok_or(PlacementError::NoClusters)?;
+            catalog.create_in(scope, cluster, app.now_ms()).await
+        }
+    };
+    let store = created.map_err(|error| match error {
+        RegistryError::Catalog(CatalogError::TenantExists { tenant }) => {
+            CreateTenantError::Exists { tenant }
+        }
+        other => CreateTenantError::Placement(other.into()),
     })?;
     store.rotate_signing_key(&key).await.map_err(AccessError::from)?;
     app.auth().keys_changed(scope.tenant());

@@ -91,6 +91,7 @@ impl From<CatalogError> for AuthError {
         match error {
             CatalogError::UnknownTenant { .. } | CatalogError::Erased { .. } => Self::UnknownKey,
             CatalogError::TenantExists { .. }
+            | CatalogError::Elsewhere { .. }
             | CatalogError::WrongMasterKey { .. }
             | CatalogError::Store(_) => Self::Store(error),
         }

@@ -57,6 +57,16 @@ impl Client {
         self.answer(self.request(method, path).json(body)).await
     }
 
+    /// Sends something, and waits for as long as the server works on it.
+    pub async fn send_long<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.answer(self.request(method, path).timeout(LONG_TIMEOUT).json(body)).await
+    }
+
     /// Sends a file of JSON as it is.
     pub async fn put_file<T: DeserializeOwned>(
         &self,

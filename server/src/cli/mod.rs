@@ -6,6 +6,7 @@
 //! - [`serve`]: `farshore serve` and `farshore dev`.
 //! - [`tenants`], [`tokens`], [`schemas`], [`devices`], [`keys`], [`integrity`]: one file per resource.
 //! - [`archives`]: backups, which are commands of a tenant.
+//! - [`clusters`]: clusters of databases, and moves between them.
 //! - [`operator`]: which server to talk to, and as whom.
 //! - [`client`]: HTTP; the only place that names reqwest.
 //! - [`duration`]: `30d` and the like.
@@ -22,6 +23,7 @@ use crate::config::settings::DEFAULTS;
 
 mod archives;
 mod client;
+mod clusters;
 mod devices;
 mod duration;
 mod error;
@@ -53,9 +55,12 @@ enum Command {
     Dev(serve::DevArgs),
     /// Print the default configuration, with a comment on each key.
     Config,
-    /// Create, list, back up, restore and erase tenants.
+    /// Create, list, back up, restore, move and erase tenants.
     #[command(subcommand)]
     Tenant(tenants::TenantCommand),
+    /// Add, list and remove clusters of Postgres databases, in which tenants may be instead of at home.
+    #[command(subcommand)]
+    Cluster(clusters::ClusterCommand),
     /// Sign a token with which a device syncs, and make the device known. Prints the token alone.
     Token(tokens::TokenArgs),
     /// Apply and show the schema of a tenant.
@@ -88,6 +93,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Dev(args) => serve::dev(args),
         Command::Config => output::text(DEFAULTS),
         Command::Tenant(command) => talk(tenants::run(command)),
+        Command::Cluster(command) => talk(clusters::run(command)),
         Command::Token(args) => talk(tokens::mint(args)),
         Command::Schema(command) => talk(schemas::run(command)),
         Command::Device(command) => talk(devices::run(command)),

@@ -1,4 +1,4 @@
-//! `farshore tenant create|list|backup|restore|new-epoch|erase`
+//! `farshore tenant create|list|backup|restore|new-epoch|move|where|erase`
 
 use clap::Subcommand;
 use farshore_api::tenants::{CreateTenant, Tenant, TenantList};
@@ -6,6 +6,7 @@ use farshore_sync_core::ids::TenantId;
 use reqwest::Method;
 
 use super::archives::{self, BackupArgs, NewEpochArgs, RestoreArgs};
+use super::clusters::{self, MoveArgs, WhereArgs};
 use super::error::CliError;
 use super::keys::Algorithm;
 use super::operator::OperatorArgs;
@@ -20,6 +21,9 @@ pub enum TenantCommand {
         /// How it signs tokens
         #[arg(long, value_enum, default_value_t = Algorithm::Rs256)]
         algorithm: Algorithm,
+        /// The cluster in which it is to be; without one it is at home
+        #[arg(long, value_name = "CLUSTER")]
+        cluster: Option<String>,
         #[command(flatten)]
         operator: OperatorArgs,
     },
@@ -34,6 +38,8 @@ pub enum TenantCommand {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     NewEpoch(NewEpochArgs),
+    Move(MoveArgs),
+    Where(WhereArgs),
     /// Destroy a tenant's key and its data. Nothing brings it back, no backup either.
     Erase {
         /// Its slug
@@ -48,8 +54,8 @@ pub enum TenantCommand {
 
 pub async fn run(command: TenantCommand) -> Result<(), CliError> {
     match command {
-        TenantCommand::Create { tenant, algorithm, operator } => {
-            let request = CreateTenant { tenant, algorithm: algorithm.into() };
+        TenantCommand::Create { tenant, algorithm, cluster, operator } => {
+            let request = CreateTenant { tenant, algorithm: algorithm.into(), cluster };
             let created: Tenant =
                 operator.client()?.send(Method::POST, "/tenants", &request).await?;
             output::line(format_args!("created {} (issuer {})", created.tenant, created.issuer))
@@ -63,6 +69,8 @@ pub async fn run(command: TenantCommand) -> Result<(), CliError> {
         }
         TenantCommand::Backup(args) => archives::backup(args).await,
         TenantCommand::Restore(args) => archives::restore(args).await,
+        TenantCommand::Move(args) => clusters::carry(args).await,
+        TenantCommand::Where(args) => clusters::show(args).await,
         TenantCommand::NewEpoch(args) => archives::new_epoch(args).await,
         TenantCommand::Erase { tenant, confirm, operator } => {
             if tenant != confirm {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use farshore_store_postgres::PostgresConfig;
+use farshore_store_postgres::{PostgresConfig, PostgresLimits};
 
 use crate::bus::BusConfig;
 use crate::sync::SyncLimits;
@@ -77,6 +77,8 @@ pub struct ServerConfig {
 pub struct StoreConfig {
     /// Which database the tenants are in.
     pub kind: StoreKind,
+    /// What may be used of each cluster of Postgres databases.
+    pub postgres: PostgresLimits,
     /// The directory that holds what this server keeps by itself, and the tenants where the store is SQLite's.
     pub data_dir: PathBuf,
     /// The file with the master key, where one is named.
@@ -214,6 +216,7 @@ fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
     let key_file = settings.text("store.master_key_file");
     Ok(StoreConfig {
         kind: store_kind(settings)?,
+        postgres: postgres_limits(settings)?,
         data_dir,
         master_key_file: (!key_file.is_empty()).then(|| PathBuf::from(key_file)),
         max_open_tenants: settings.count("store.max_open_tenants", 100_000)?,
@@ -232,27 +235,25 @@ fn store_kind(settings: &Settings) -> Result<StoreKind, ConfigError> {
             "postgres" => Some(true),
             _ => None,
         })?;
-    let timeout = |key| settings.small(key, 10..=MAX_MAINTENANCE_MS);
-    let max_connections = settings.small("postgres.max_connections", 1..=10_000)?;
-    let max_connections = NonZeroU32::new(max_connections).expect("the bounds begin at 1");
-    let acquire_timeout_ms = timeout("postgres.acquire_timeout_ms")?;
-    let statement_timeout_ms = timeout("postgres.statement_timeout_ms")?;
-    let lock_timeout_ms = timeout("postgres.lock_timeout_ms")?;
-    let maintenance_timeout_ms = timeout("postgres.maintenance_timeout_ms")?;
-    let max_open_tenants = settings.count("postgres.max_open_tenants", 1_000_000)?;
+    let limits = postgres_limits(settings)?;
     let url = settings.secret("postgres.url", str::parse);
     if !is_postgres {
         return Ok(StoreKind::Sqlite);
     }
-    Ok(StoreKind::Postgres(PostgresConfig {
-        url: url?,
-        max_connections,
-        acquire_timeout_ms,
-        statement_timeout_ms,
-        lock_timeout_ms,
-        maintenance_timeout_ms,
-        max_open_tenants,
-    }))
+    Ok(StoreKind::Postgres(PostgresConfig { url: url?, limits }))
+}
+
+fn postgres_limits(settings: &Settings) -> Result<PostgresLimits, ConfigError> {
+    let timeout = |key| settings.small(key, 10..=MAX_MAINTENANCE_MS);
+    let max_connections = settings.small("postgres.max_connections", 1..=10_000)?;
+    Ok(PostgresLimits {
+        max_connections: NonZeroU32::new(max_connections).expect("the bounds begin at 1"),
+        acquire_timeout_ms: timeout("postgres.acquire_timeout_ms")?,
+        statement_timeout_ms: timeout("postgres.statement_timeout_ms")?,
+        lock_timeout_ms: timeout("postgres.lock_timeout_ms")?,
+        maintenance_timeout_ms: timeout("postgres.maintenance_timeout_ms")?,
+        max_open_tenants: settings.count("postgres.max_open_tenants", 1_000_000)?,
+    })
 }
 
 fn bus(settings: &Settings) -> Result<Option<BusConfig>, ConfigError> {

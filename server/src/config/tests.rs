@@ -113,7 +113,7 @@ fn postgres_is_a_choice_with_a_url() {
     let config = load(chosen, &[url, ("FARSHORE_POSTGRES__MAX_CONNECTIONS", "7")]).unwrap();
     let StoreKind::Postgres(postgres) = &config.store.kind else { panic!("{config:?}") };
     assert_eq!(postgres.url.to_string(), "postgres://us@db.example:6432/farshore");
-    assert_eq!(postgres.max_connections.get(), 7);
+    assert_eq!(postgres.limits.max_connections.get(), 7);
     assert!(!format!("{config:?}").contains("s3cret"));
     assert!(matches!(load("", &[url]).unwrap().store.kind, StoreKind::Sqlite));
     assert_eq!(

@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use farshore_api::problem::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
+use farshore_store::placement::RegistryError;
 use farshore_sync_core::schema::SchemaError;
 use farshore_sync_core::wire::SUBPROTOCOL;
 
@@ -18,10 +19,12 @@ use crate::app::error::AccessError;
 use crate::app::health::NotReady;
 use crate::app::integrity::DigestError;
 use crate::app::keys::RotateError;
+use crate::app::placement::PlacementError;
 use crate::app::schemas::{ApplyError, ShowError};
 use crate::app::tenants::CreateTenantError;
 use crate::app::tokens::MintError;
 use crate::auth::{AuthError, KeyError};
+use crate::placement::AddClusterError;
 
 /// When a client that was turned away comes back, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -190,6 +193,9 @@ impl From<AccessError> for HttpError {
                 tracing::error!("the disk is full");
                 Self::retry_later(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::DiskFull, error)
             }
+            AccessError::Moving => {
+                Self::retry_later(StatusCode::CONFLICT, ErrorCode::TenantMoving, error)
+            }
             AccessError::Failed(_) => Self::internal(&error),
         }
     }
@@ -202,6 +208,7 @@ impl From<CreateTenantError> for HttpError {
                 Self::new(StatusCode::CONFLICT, ErrorCode::TenantExists, error)
             }
             CreateTenantError::Key(error) => error.into(),
+            CreateTenantError::Placement(error) => error.into(),
             CreateTenantError::Access(error) => error.into(),
         }
     }
@@ -288,6 +295,32 @@ impl From<RestoreError> for HttpError {
             RestoreError::Entropy(error) => error.into(),
             RestoreError::Access(error) => error.into(),
         }
+    }
+}
+
+impl From<PlacementError> for HttpError {
+    fn from(error: PlacementError) -> Self {
+        let (status, code) = match error {
+            PlacementError::Name(_) => return Self::out_of_range(error),
+            PlacementError::Access(error) => return error.into(),
+            PlacementError::Stopped => return Self::timeout(),
+            PlacementError::Add(AddClusterError::Store(error)) => {
+                return AccessError::from(error).into();
+            }
+            PlacementError::NoClusters | PlacementError::Add(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ClusterRefused)
+            }
+            PlacementError::Registry(RegistryError::UnknownCluster { .. }) => {
+                (StatusCode::NOT_FOUND, ErrorCode::ClusterNotFound)
+            }
+            PlacementError::Registry(RegistryError::ClusterInUse { .. }) => {
+                (StatusCode::CONFLICT, ErrorCode::ClusterRefused)
+            }
+            PlacementError::Registry(_) | PlacementError::Move(_) => {
+                (StatusCode::CONFLICT, ErrorCode::MoveRefused)
+            }
+        };
+        Self::new(status, code, error)
     }
 }
 

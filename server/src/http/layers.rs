@@ -9,15 +9,15 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::ARCHIVE;
 use super::error::HttpError;
+use super::{ARCHIVE, MOVE};
 use crate::app::App;
 
 /// Where a path matches no route.
 const NO_ROUTE: &str = "none";
 
-/// Longest time that an archive may take to come, to be verified and to be put in place.
-const MAX_ARCHIVE_TIME: Duration = Duration::from_secs(24 * 3_600);
+/// Longest time that a copy of a tenant may take to come, to be verified and to be put in place.
+const MAX_COPY_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Answers within the deadline, whatever the handler does. Nothing of a request is logged or counted but its method
 /// and its route: paths, queries, headers and bodies can hold what is nobody's business.
@@ -26,7 +26,7 @@ pub async fn guarded(State(app): State<App>, request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let deadline = match route {
-        ARCHIVE => MAX_ARCHIVE_TIME,
+        ARCHIVE | MOVE => MAX_COPY_TIME,
         _ => Duration::from_millis(app.config().server.request_timeout_ms),
     };
     let started_at_ms = app.now_ms();

@@ -1,7 +1,7 @@
 //! HTTP: one file per resource. A handler extracts, calls one function of `app`, and converts.
 //!
 //! - [`sync`]: the socket of devices.
-//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`]: what operators do.
+//! - [`tenants`], [`devices`], [`tokens`], [`keys`], [`schemas`], [`integrity`], [`archives`], [`clusters`]: what operators do.
 //! - [`key_sets`], [`health`], [`metrics`]: what needs no token.
 //! - [`extract`]: principals, paths and bodies out of requests.
 //! - [`error`]: errors as problem documents; the only place that maps them.
@@ -19,6 +19,7 @@ pub mod extract;
 pub mod layers;
 
 mod archives;
+mod clusters;
 mod devices;
 mod health;
 mod integrity;
@@ -32,6 +33,8 @@ mod tokens;
 
 /// Where archives come and go, for as long as that takes.
 const ARCHIVE: &str = "/v1/admin/tenants/{tenant}/archive";
+/// Where tenants are moved, for as long as that takes.
+const MOVE: &str = "/v1/admin/tenants/{tenant}/move";
 
 type Route = (&'static str, MethodRouter<App>);
 
@@ -76,6 +79,10 @@ fn for_operators() -> Vec<Route> {
         ("/v1/admin/tenants/{tenant}/devices/{device}/suspend", post(devices::suspend)),
         ("/v1/admin/tenants/{tenant}/devices/{device}/resume", post(devices::resume)),
         (ARCHIVE, get(archives::make).put(archives::restore)),
+        ("/v1/admin/clusters", get(clusters::list).post(clusters::add)),
+        ("/v1/admin/clusters/{cluster}", delete(clusters::remove)),
+        ("/v1/admin/tenants/{tenant}/placement", get(clusters::show)),
+        (MOVE, post(clusters::carry)),
         ("/v1/admin/tenants/{tenant}/epoch", post(archives::begin_epoch)),
         ("/v1/admin/tenants/{tenant}/digest", post(integrity::digest)),
         ("/v1/admin/tenants/{tenant}/scrub", post(integrity::scrub)),

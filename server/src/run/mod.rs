@@ -21,13 +21,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::app::demo::DemoError;
 use crate::app::restore::RestoreError;
-use crate::app::{App, demo, restore, retention};
+use crate::app::{App, demo, placement, restore, retention};
 use crate::auth::Authenticator;
 use crate::auth::operator_key::{OperatorKey, OperatorKeyError};
 use crate::bus::{Bus, BusError};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::http;
+use crate::placement::PlacedCatalog;
 use crate::telemetry::metrics::Metrics;
 
 pub mod data_dir;
@@ -41,6 +42,9 @@ use data_dir::DataDir;
 use listener::ConnectionLimits;
 use server_file::{ServerFile, ServerFileError};
 use store::StoreOpenError;
+
+/// How often it is looked for pools that nobody uses.
+const BETWEEN_POOL_CHECKS: Duration = Duration::from_secs(60);
 
 /// Why a server did not start. Each is one line that says what and where.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +104,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
     purging: JoinHandle<()>,
+    placing: JoinHandle<()>,
     file: ServerFile,
     // The last to go: another server may start once everything else is over.
     _data_dir: DataDir,
@@ -135,8 +140,9 @@ impl Server {
         let router = http::router(app.clone());
         let accepting = tokio::spawn(listener::serve(listener, router, limits, stopping.clone()));
         let purging = tokio::spawn(purge_at_intervals(app.clone()));
+        let placing = tokio::spawn(look_after_places(app.clone()));
         tracing::info!(%address, data_dir = %data_dir.path().display(), version = crate::VERSION, "serving");
-        Ok(Self { app, address, stop, accepting, purging, file, _data_dir: data_dir })
+        Ok(Self { app, address, stop, accepting, purging, placing, file, _data_dir: data_dir })
     }
 
     /// Where it listens.
@@ -155,12 +161,13 @@ impl Server {
     /// `server.drain_timeout_ms` is cut off; nothing that was acknowledged is lost by that.
     pub async fn stop(self) {
         tracing::info!("draining");
-        let Self { app, stop, accepting, purging, file, .. } = self;
+        let Self { app, stop, accepting, purging, placing, file, .. } = self;
         let drain_timeout = Duration::from_millis(app.config().server.drain_timeout_ms);
         app.connections().close();
         file.remove();
         stop.send_replace(true);
         purging.abort();
+        placing.abort();
         let abort = accepting.abort_handle();
         let drained = timeout(drain_timeout, async {
             app.sync().drain().await;
@@ -181,8 +188,9 @@ async fn open(
     clock: SharedClock,
 ) -> Result<App, StartError> {
     let (catalog, authority) = store::open(&config.store, &master_key).await?;
+    let catalog = Arc::new(catalog);
     let auth = Authenticator::new(
-        Arc::clone(&catalog),
+        Arc::<PlacedCatalog>::clone(&catalog),
         authority,
         master_key,
         operator_key,
@@ -194,7 +202,7 @@ async fn open(
         Some(bus) => Bus::connect(bus.clone(), metrics.clone()).await?,
         None => Bus::alone(),
     };
-    Ok(App::new(catalog, auth, config.clone(), clock, metrics, bus))
+    Ok(App::placed(catalog, auth, config.clone(), clock, metrics, bus))
 }
 
 async fn prepare(
@@ -214,6 +222,18 @@ async fn prepare(
             .map_err(|source| StartError::Demo { data_dir: data_dir(), source })?;
     }
     Ok(())
+}
+
+/// Goes on with moves that an earlier process did not finish, and closes pools that nobody uses any more.
+async fn look_after_places(app: App) {
+    placement::resume_moves(&app).await;
+    let Some(catalog) = app.placement() else { return };
+    let mut ticks = interval(BETWEEN_POOL_CHECKS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        catalog.clusters().close_idle().await;
+    }
 }
 
 async fn purge_at_intervals(app: App) {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::catalog::CatalogError;
 use farshore_store::scope::ScopeAuthority;
 use farshore_store::sealing::MasterKey;
 use farshore_store_postgres::{OpenError, PostgresCatalog};
 use farshore_store_sqlite::{SqliteCatalog, SqliteConfig};
 
 use crate::config::{StoreConfig, StoreKind};
+use crate::placement::{Home, PlacedCatalog};
 
 /// Why a store did not open.
 #[derive(Debug, thiserror::Error)]
@@ -34,20 +35,21 @@ pub enum StoreOpenError {
 pub async fn open(
     config: &StoreConfig,
     master_key: &MasterKey,
-) -> Result<(Arc<dyn Catalog>, ScopeAuthority), StoreOpenError> {
-    match &config.kind {
-        StoreKind::Sqlite => open_sqlite(config, master_key),
+) -> Result<(PlacedCatalog, ScopeAuthority), StoreOpenError> {
+    let (home, authority) = match &config.kind {
+        StoreKind::Sqlite => open_sqlite(config, master_key)?,
         StoreKind::Postgres(postgres) => {
             let (catalog, authority) = PostgresCatalog::open(postgres.clone(), master_key).await?;
-            Ok((Arc::new(catalog), authority))
+            (Arc::new(catalog) as Arc<dyn Home>, authority)
         }
-    }
+    };
+    Ok((PlacedCatalog::new(home, master_key.clone(), config.postgres), authority))
 }
 
 fn open_sqlite(
     config: &StoreConfig,
     master_key: &MasterKey,
-) -> Result<(Arc<dyn Catalog>, ScopeAuthority), StoreOpenError> {
+) -> Result<(Arc<dyn Home>, ScopeAuthority), StoreOpenError> {
     let sqlite = SqliteConfig {
         data_dir: config.data_dir.clone(),
         max_open_tenants: config.max_open_tenants,

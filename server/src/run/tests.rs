@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
+use farshore_store::catalog::Catalog as _;
 use farshore_store_postgres::PostgresConfig;
 use test_services::postgres::Postgres;
 

@@ -406,6 +406,10 @@ fn store_fault(error: &StoreError) -> Fault {
     if matches!(error, StoreError::BegunAnew) {
         return begun_anew();
     }
+    if matches!(error, StoreError::Frozen) {
+        let moving = fault(FaultCode::Moving, "the tenant is being moved and takes no writes");
+        return Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..moving };
+    }
     tracing::error!(%error, "a store failed under a session");
     Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..internal() }
 }

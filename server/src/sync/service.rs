@@ -271,6 +271,9 @@ impl LaneObserver for Observer {
     }
 
     fn failed(&self, error: &StoreError) {
+        if matches!(error, StoreError::Frozen | StoreError::BegunAnew) {
+            return;
+        }
         tracing::error!(tenant = %self.tenant, %error, "a commit failed; its pushes will come again");
     }
 }

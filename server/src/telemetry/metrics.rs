@@ -51,6 +51,9 @@ pub struct Metrics {
     pub bus_up: Gauge,
     /// Notices on the bus, by direction.
     pub bus_notices: Family<DirectionLabel, Counter>,
+    /// Connections to databases, by place (`home` or the name of a cluster, of which an operator adds a handful) and
+    /// state.
+    pub pool_connections: Family<PoolLabel, Gauge>,
     /// Looks at where a tenant stands, which make up for notices that are lost.
     pub bus_looks: Counter,
 }
@@ -84,6 +87,13 @@ pub struct FrameLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DirectionLabel {
     direction: &'static str,
+}
+
+/// A pool of connections, and what of it is counted: `open`, `idle` or `limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolLabel {
+    place: String,
+    state: &'static str,
 }
 
 /// A stable code.
@@ -127,6 +137,7 @@ impl Metrics {
             bus_up: Gauge::default(),
             bus_notices: Family::default(),
             bus_looks: Counter::default(),
+            pool_connections: Family::default(),
             http_requests: Family::default(),
             tombstones_purged: Counter::default(),
         };
@@ -149,6 +160,17 @@ impl Metrics {
     pub fn bus_notice(&self, direction: Direction) {
         let label = DirectionLabel { direction: direction.as_str() };
         self.bus_notices.get_or_create(&label).inc();
+    }
+
+    /// Shows how pools of connections are used now: of each place what is open, idle and allowed.
+    pub fn pools(&self, pools: impl IntoIterator<Item = (String, [u32; 3])>) {
+        self.pool_connections.clear();
+        for (place, figures) in pools {
+            for (state, figure) in ["open", "idle", "limit"].into_iter().zip(figures) {
+                let label = PoolLabel { place: place.clone(), state };
+                self.pool_connections.get_or_create(&label).set(figure.into());
+            }
+        }
     }
 
     /// Counts a refused transaction.
@@ -220,6 +242,7 @@ impl Metrics {
         );
         all.register("bus_up", "Whether the bus between nodes is up", self.bus_up.clone());
         all.register("bus_notices", "Notices on the bus", self.bus_notices.clone());
+        all.register("pool_connections", "Connections to databases", self.pool_connections.clone());
         all.register("bus_looks", "Looks at where a tenant stands", self.bus_looks.clone());
         all
     }

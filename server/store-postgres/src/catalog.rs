@@ -17,7 +17,7 @@ use sqlx::Row as _;
 
 use crate::arrival;
 use crate::config::PostgresConfig;
-use crate::database::{Database, Pace, Transaction};
+use crate::database::{Database, Pace, PoolFigures, Transaction};
 use crate::failure::Failure;
 use crate::migrations::{self, STEPS, Step};
 use crate::names::{Names, Roles, TenantKey};
@@ -78,13 +78,19 @@ impl PostgresCatalog {
         Self::open_with_steps(config, master, STEPS).await
     }
 
+    /// How its connections are used now.
+    #[must_use]
+    pub fn pool_figures(&self) -> PoolFigures {
+        self.0.database.figures()
+    }
+
     pub(crate) async fn open_with_steps(
         config: PostgresConfig,
         master: &MasterKey,
         steps: &'static [Step],
     ) -> Result<(Self, ScopeAuthority), OpenError> {
         let platform = platform::prepare(&config, master).await?;
-        let most: NonZeroUsize = config.max_open_tenants;
+        let most: NonZeroUsize = config.limits.max_open_tenants;
         let shared = Shared {
             database: Database::new(config),
             roles: platform.roles,

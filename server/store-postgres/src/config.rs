@@ -10,11 +10,18 @@ const DEFAULT_MAX_CONNECTIONS: NonZeroU32 = NonZeroU32::new(32).expect("32 is no
 const DEFAULT_MAX_OPEN_TENANTS: NonZeroUsize =
     NonZeroUsize::new(10_000).expect("10,000 is not zero");
 
-/// Where the store is and what it may use.
+/// Where a database is and what this process may ask of it.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
     /// The database.
     pub url: DatabaseUrl,
+    /// What may be used.
+    pub limits: PostgresLimits,
+}
+
+/// What this process may use of a database.
+#[derive(Debug, Clone, Copy)]
+pub struct PostgresLimits {
     /// Most connections of this process; a transaction holds one.
     pub max_connections: NonZeroU32,
     /// How long a transaction waits for a connection, in milliseconds.
@@ -34,9 +41,14 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// The default limits for a database.
     #[must_use]
-    pub const fn new(url: DatabaseUrl) -> Self {
+    pub fn new(url: DatabaseUrl) -> Self {
+        Self { url, limits: PostgresLimits::default() }
+    }
+}
+
+impl Default for PostgresLimits {
+    fn default() -> Self {
         Self {
-            url,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             acquire_timeout_ms: 10_000,
             statement_timeout_ms: 30_000,

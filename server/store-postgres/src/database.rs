@@ -29,6 +29,17 @@ pub(crate) struct Database {
     config: PostgresConfig,
 }
 
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Connections that are open.
+    pub open: u32,
+    /// Those of them that nobody uses now.
+    pub idle: u32,
+    /// Most that may be open.
+    pub limit: u32,
+}
+
 /// How long statements may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -50,14 +61,23 @@ impl Database {
     /// A pool that connects when it has to.
     pub fn new(config: PostgresConfig) -> Arc<Self> {
         let pool = PgPoolOptions::new()
-            .max_connections(config.max_connections.get())
-            .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms.into()))
+            .max_connections(config.limits.max_connections.get())
+            .acquire_timeout(Duration::from_millis(config.limits.acquire_timeout_ms.into()))
             .idle_timeout(IDLE_TIMEOUT)
             .max_lifetime(MAX_LIFETIME)
             // `begin` finds out by itself, without a round trip for each transaction.
             .test_before_acquire(false)
             .connect_lazy_with(config.url.options());
         Arc::new(Self { pool, config })
+    }
+
+    /// How the pool is used now.
+    pub fn figures(&self) -> PoolFigures {
+        PoolFigures {
+            open: self.pool.size(),
+            idle: u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
+            limit: self.config.limits.max_connections.get(),
+        }
     }
 
     /// Begins a transaction: `BEGIN`, the limits, and then `opening`, in one round trip. Returns what the opening
@@ -75,7 +95,7 @@ impl Database {
         loop {
             let connection = self.pool.acquire().await.map_err(|error| match error {
                 sqlx::Error::PoolTimedOut => {
-                    Failure::NoConnection { timeout_ms: self.config.acquire_timeout_ms }
+                    Failure::NoConnection { timeout_ms: self.config.limits.acquire_timeout_ms }
                 }
                 error => error.into(),
             })?;
@@ -85,7 +105,7 @@ impl Database {
                 Ok(rows) => return Ok((transaction, rows)),
                 Err(failure @ Failure::Sqlx(_))
                     if failure.is_dead_connection()
-                        && stale_connections < self.config.max_connections.get() =>
+                        && stale_connections < self.config.limits.max_connections.get() =>
                 {
                     stale_connections += 1;
                     tracing::debug!(%failure, "a connection had ended");
@@ -111,15 +131,15 @@ impl Database {
              SET LOCAL lock_timeout = {};\
              SET LOCAL idle_in_transaction_session_timeout = {}{plans}",
             self.statement_timeout_ms(pace),
-            self.config.lock_timeout_ms,
-            self.config.statement_timeout_ms,
+            self.config.limits.lock_timeout_ms,
+            self.config.limits.statement_timeout_ms,
         )
     }
 
     const fn statement_timeout_ms(&self, pace: Pace) -> u32 {
         match pace {
-            Pace::Hot => self.config.statement_timeout_ms,
-            Pace::Maintenance => self.config.maintenance_timeout_ms,
+            Pace::Hot => self.config.limits.statement_timeout_ms,
+            Pace::Maintenance => self.config.limits.maintenance_timeout_ms,
         }
     }
 

@@ -52,6 +52,7 @@ mod version;
 mod views;
 
 pub use catalog::PostgresCatalog;
-pub use config::PostgresConfig;
+pub use config::{PostgresConfig, PostgresLimits};
+pub use database::PoolFigures;
 pub use platform::OpenError;
 pub use url::{DatabaseUrl, DatabaseUrlError};

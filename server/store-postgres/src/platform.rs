@@ -120,7 +120,7 @@ pub(crate) async fn prepare(
 }
 
 async fn connect(config: &PostgresConfig, server: &str) -> Result<PgConnection, OpenError> {
-    let patience = Duration::from_millis(config.acquire_timeout_ms.into());
+    let patience = Duration::from_millis(config.limits.acquire_timeout_ms.into());
     let options = config.url.options();
     match timeout(patience, PgConnection::connect_with(&options)).await {
         Ok(Ok(connection)) => Ok(connection),
@@ -129,7 +129,7 @@ async fn connect(config: &PostgresConfig, server: &str) -> Result<PgConnection, 
         }
         Ok(Err(error)) => Err(unreachable(server, &error)),
         Err(_) => {
-            let problem = format!("no answer within {} ms", config.acquire_timeout_ms);
+            let problem = format!("no answer within {} ms", config.limits.acquire_timeout_ms);
             Err(OpenError::Unreachable { server: server.to_owned(), problem })
         }
     }

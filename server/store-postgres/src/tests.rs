@@ -35,15 +35,15 @@ impl Server {
     fn new() -> Self {
         let database = Postgres::shared().fresh_database();
         let mut config = PostgresConfig::new(database.url().parse().unwrap());
-        config.max_connections = NonZeroU32::new(8).unwrap();
+        config.limits.max_connections = NonZeroU32::new(8).unwrap();
         Self { database, config, master: master_key(1) }
     }
 
     /// The least that still works: one connection, one remembered tenant.
     fn cramped() -> Self {
         let mut server = Self::new();
-        server.config.max_connections = NonZeroU32::MIN;
-        server.config.max_open_tenants = NonZeroUsize::MIN;
+        server.config.limits.max_connections = NonZeroU32::MIN;
+        server.config.limits.max_open_tenants = NonZeroUsize::MIN;
         server
     }
 

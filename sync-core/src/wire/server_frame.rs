@@ -363,6 +363,8 @@ fault_codes! {
     Superseded = 10, "superseded";
     /// The tenant was restored or moved under the connection; connect again, at once.
     BegunAnew = 11, "begun_anew";
+    /// The tenant is being moved and takes no writes until that is done; try again later.
+    Moving = 12, "moving";
 }
 
 impl ServerFrame {

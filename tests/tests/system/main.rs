@@ -15,6 +15,7 @@ mod convergence_under_faults;
 mod first_steps;
 mod killed_programs;
 mod lagging_standby;
+mod placement;
 mod rule_01_one_round_trip;
 mod rule_02_latest_state;
 mod rule_03_exactly_once;

@@ -68,7 +68,7 @@ impl Store {
     async fn new(pooled: &Pooled) -> Self {
         let roles = pooled.server.roles();
         let mut config = pooled.server.config.clone();
-        config.max_connections = NonZeroU32::new(u32::try_from(CLIENTS).unwrap()).unwrap();
+        config.limits.max_connections = NonZeroU32::new(u32::try_from(CLIENTS).unwrap()).unwrap();
         let connections = Connections::new(config);
         let (mut tenants, mut digest_keys, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
         for names in all_names(pooled) {

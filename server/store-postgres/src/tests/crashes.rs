@@ -158,7 +158,7 @@ async fn connections_that_ended_are_replaced() {
 #[tokio::test]
 async fn a_database_that_is_gone_is_an_error_in_time() {
     let mut server = Server::new();
-    server.config.acquire_timeout_ms = 500;
+    server.config.limits.acquire_timeout_ms = 500;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
     let name = server.database.name();
@@ -175,7 +175,7 @@ async fn a_database_that_is_gone_is_an_error_in_time() {
 #[tokio::test]
 async fn all_connections_in_use_is_an_error_in_time() {
     let mut server = Server::cramped();
-    server.config.acquire_timeout_ms = 200;
+    server.config.limits.acquire_timeout_ms = 200;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
     let batch = note_batch(&*store, 1).await;
@@ -220,7 +220,7 @@ async fn a_commit_that_nobody_waits_for_any_more_leaves_nothing() {
 #[tokio::test]
 async fn a_commit_waits_for_the_lock_no_longer_than_allowed() {
     let mut server = Server::new();
-    server.config.lock_timeout_ms = 100;
+    server.config.limits.lock_timeout_ms = 100;
     let (catalog, authority) = server.catalog().await;
     let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
     let batch = note_batch(&*store, 1).await;

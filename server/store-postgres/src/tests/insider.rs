@@ -335,7 +335,7 @@ async fn a_lock_with_our_number_keeps_no_server_from_starting() {
     let lock = format!("SELECT pg_advisory_lock({})", crate::platform::PREPARATION_LOCK);
     run(&mut session, &lock).await;
     let mut config = insider.server.config.clone();
-    config.acquire_timeout_ms = 2_000;
+    config.limits.acquire_timeout_ms = 2_000;
     let start = PostgresCatalog::open(config, &insider.server.master);
     let started = tokio::time::timeout(Duration::from_secs(5), start).await;
     started.expect("it waits for nobody").unwrap();

@@ -13,7 +13,7 @@ use crate::{DatabaseUrl, DatabaseUrlError, OpenError};
 async fn refused(server: &Server, url: &str) -> OpenError {
     let mut config = server.config.clone();
     config.url = url.parse().unwrap();
-    config.acquire_timeout_ms = 5_000;
+    config.limits.acquire_timeout_ms = 5_000;
     let error = PostgresCatalog::open(config.clone(), &server.master).await.unwrap_err();
     let password = url.split(':').nth(2).unwrap().split('@').next().unwrap();
     for text in [error.to_string(), format!("{error:?}"), format!("{config:?}")] {
@@ -66,7 +66,7 @@ async fn somebody_who_never_answers_is_given_up() {
     let server = Server::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = server.config.clone();
-    config.acquire_timeout_ms = 200;
+    config.limits.acquire_timeout_ms = 200;
     config.url =
         format!("postgres://me:s3cret@{}/db", silent.local_addr().unwrap()).parse().unwrap();
     let error = PostgresCatalog::open(config, &server.master).await.unwrap_err();
