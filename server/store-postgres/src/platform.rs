@@ -74,6 +74,14 @@ pub enum OpenError {
         /// The database.
         database: String,
     },
+    /// An extension is not there that every database begins with.
+    #[error("{server}: {problem}; as a superuser, run: CREATE EXTENSION plpgsql")]
+    Extension {
+        /// Where.
+        server: String,
+        /// What the server said.
+        problem: String,
+    },
     /// There is a schema `farshore`, but not ours, or of a role that we may not use.
     #[error(
         "{server}: the schema farshore is there and is not this server's: {problem}; \
@@ -338,6 +346,8 @@ fn explain(failure: Failure, server: String, found: &About) -> OpenError {
         Some("42501") if !problem.contains("schema farshore") => {
             OpenError::Rights { server, problem, role, database }
         }
+        // No such object, which is the language that our functions are written in.
+        Some("42704") if problem.contains("plpgsql") => OpenError::Extension { server, problem },
         // Not allowed; exists already; has no such column; is no table.
         Some("42501" | "42P06" | "42703" | "42809") => OpenError::Foreign { server, problem },
         _ => {

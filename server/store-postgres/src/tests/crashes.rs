@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farshore_store::catalog::Catalog as _;
 use farshore_store::conformance::{commit_notes, note_batch, sample_tenant_named};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -140,6 +141,51 @@ async fn a_creation_that_was_killed_leaves_nothing() {
     assert_eq!(server.run(left), "0");
     let (catalog, authority) = server.catalog().await;
     assert_eq!(catalog.tenants().await.unwrap(), []);
+    sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_was_killed_leaves_everything() {
+    let server = Server::new();
+    let (catalog, authority) = server.catalog().await;
+    let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 5).await;
+    let head = store.head().await.unwrap();
+    // It has marked the tenant as erased, and waits with the first table for somebody who is still there.
+    let holder = server.hold_standing().await;
+    let (node, node_authority) = server.catalog().await;
+    let killed = tokio::spawn(async move { node.erase(&scope(&node_authority, "demo")).await });
+    server.somebody_waits_for_a_lock().await;
+    assert_eq!(server.end_connections("wait_event_type = 'Lock'"), 1);
+    killed.await.unwrap().unwrap_err();
+    holder.end(Ok(())).await.unwrap();
+
+    assert_eq!(store.head().await.unwrap(), head, "whoever has it open goes on");
+    commit_notes(&store, 1).await;
+    let (node, node_authority) = server.catalog().await;
+    assert_eq!(node.tenants().await.unwrap().len(), 1);
+    let opened = node.open(&scope(&node_authority, "demo")).await.unwrap();
+    assert_eq!(opened.scrub().await.unwrap(), []);
+
+    node.erase(&scope(&node_authority, "demo")).await.unwrap();
+    assert_eq!(node.tenants().await.unwrap(), []);
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('tenant_demo', 'rows_demo')";
+    assert_eq!(server.run(left), "0", "the next one goes to the end");
+}
+
+#[tokio::test]
+async fn a_preparation_that_was_killed_leaves_nothing() {
+    let server = Server::new();
+    let mut other = PgConnection::connect(&server.database.superuser_url()).await.unwrap();
+    let lock = format!("SELECT pg_advisory_lock({})", crate::platform::PREPARATION_LOCK);
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut other).await.unwrap();
+    let (config, master) = (server.config.clone(), server.master.clone());
+    let killed = tokio::spawn(async move { PostgresCatalog::open(config, &master).await });
+    server.somebody_waits_for_a_lock().await;
+    assert_eq!(server.end_connections("wait_event_type = 'Lock'"), 1);
+    killed.await.unwrap().unwrap_err();
+    other.close().await.unwrap();
+    assert_eq!(server.run("SELECT to_regnamespace('farshore') IS NULL"), "t");
+    let (catalog, authority) = server.catalog().await;
     sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
 }
 

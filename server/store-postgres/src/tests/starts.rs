@@ -110,6 +110,19 @@ async fn a_schema_of_somebody_else_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_missing_extension_is_named_and_nothing_else_is_needed() {
+    let server = Server::new();
+    server.run("DROP EXTENSION plpgsql");
+    let error = refused(&server, server.database.url()).await;
+    assert!(matches!(error, OpenError::Extension { .. }), "{error}");
+    let line = error.to_string();
+    server.run(line.split("as a superuser, run: ").nth(1).unwrap());
+    let (catalog, authority) = server.catalog().await;
+    sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    assert_eq!(server.run("SELECT string_agg(extname, ' ') FROM pg_extension"), "plpgsql");
+}
+
+#[tokio::test]
 async fn another_master_key_does_not_open() {
     let server = Server::new();
     server.catalog().await;
