@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// One row for each relation that may be read of those that Postgres brings, each as text.
-const EVERYTHING: &str = "SELECT format('SELECT %L, t::text FROM %I.%I AS t', c.relname, n.nspname, c.relname) \
+/// One row for each relation that may be read of those that Postgres brings, each as text. Some refuse all the same.
+const EVERYTHING: &str = "\\set ON_ERROR_STOP off\nSELECT format('SELECT %L, t::text FROM %I.%I AS t', c.relname, n.nspname, c.relname) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.relkind IN ('r', 'v') \
     AND has_table_privilege(c.oid, 'SELECT') ORDER BY c.relname \\gexec\n";
