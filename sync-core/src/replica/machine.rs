@@ -257,6 +257,9 @@ impl Replica {
             }
             ServerFrame::Scopes(grants) => {
                 session.awaiting_resume = true;
+                // What it reached was a checkpoint of the scopes of before.
+                self.status.phase = Phase::CatchingUp;
+                self.status.checkpoint = None;
                 effects.push(Effect::Store(StoreRequest::AdoptGrants(grants)));
             }
             ServerFrame::Fault(fault) => {

@@ -90,6 +90,21 @@ fn a_checkpoint_makes_it_live_and_nothing_else_does() {
 }
 
 #[test]
+fn other_scopes_are_caught_up_with_anew() {
+    let mut bench = Bench::new();
+    bench.connect(standing(9), vec![]);
+    bench.frame(ServerFrame::Welcome(welcome()));
+    let checkpoint = Some(Checked { seq: 9, in_step: true });
+    let stored = || Event::Stored(StoreReply::PageStored { checkpoint, outbox_grew: false });
+    bench.on(stored());
+    bench.frame(ServerFrame::Scopes(vec![]));
+    let status = bench.replica.status();
+    assert_eq!((status.phase, status.checkpoint), (Phase::CatchingUp, None));
+    bench.on(stored());
+    assert_eq!(bench.replica.status().phase, Phase::Live);
+}
+
+#[test]
 fn a_local_commit_is_pushed_once_however_many_events_say_so() {
     let mut bench = Bench::new();
     bench.connect(standing(9), vec![]);
