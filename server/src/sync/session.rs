@@ -133,6 +133,8 @@ pub struct Session {
     /// A page that waits for the answers to the pushes up to a number.
     parked: Option<(PageRead, u64)>,
     checkpoint_wanted: bool,
+    /// The horizon that the pages since the device said where it stands were read above.
+    horizon: u64,
     /// The seq of the last checkpoint that was sent.
     told: u64,
     /// The seq that a checkpoint has to reach for the device to see its own pushes confirmed.
@@ -173,6 +175,11 @@ impl Reach {
         Self { rows: seq, changes: seq }
     }
 
+    /// Whether deletions after it were purged. Who holds nothing misses none.
+    const fn is_below(self, horizon: u64) -> bool {
+        self.rows != 0 && self.rows < horizon
+    }
+
     /// A device in the middle of a catch-up whose beginning is not known any more.
     const fn amid(seq: u64) -> Self {
         Self { rows: seq, changes: 0 }
@@ -199,6 +206,7 @@ impl Session {
             read_is_stale: false,
             parked: None,
             checkpoint_wanted: false,
+            horizon: 0,
             told: 0,
             owed: 0,
             heard_of: 0,
@@ -255,9 +263,10 @@ impl Session {
                 self.reading = false;
                 if !std::mem::take(&mut self.read_is_stale) {
                     self.parked = Some((read, self.submitted));
-                    self.release(&mut effects);
+                    self.release(&mut effects)
+                } else {
+                    Ok(())
                 }
-                Ok(())
             }
             Event::Update(update) if update.begins_anew() => Err(begun_anew()),
             Event::Update(update) => {
@@ -414,6 +423,7 @@ impl Session {
         }
         self.stream = Stream::CatchingUp(wanted);
         self.checkpoint_wanted = true;
+        self.horizon = 0;
         Ok(())
     }
 
@@ -467,18 +477,25 @@ impl Session {
             );
             return Err(fault(FaultCode::ReplicaForked, message));
         }
-        self.release(effects);
-        Ok(())
+        self.release(effects)
     }
 
     /// Sends a page that was read, once every push that it may hold has been answered.
-    fn release(&mut self, effects: &mut Vec<Effect>) {
-        let Some((read, after)) = self.parked.take() else { return };
+    fn release(&mut self, effects: &mut Vec<Effect>) -> Result<(), Fault> {
+        let Some((read, after)) = self.parked.take() else { return Ok(()) };
         if self.answered < after && !bugs::planted(Bug::PageBeforeAnswer) {
             self.parked = Some((read, after));
-            return;
+            return Ok(());
         }
-        let Stream::CatchingUp(positions) = &mut self.stream else { return };
+        let Stream::CatchingUp(positions) = &mut self.stream else { return Ok(()) };
+        let moved = read.head.horizon > self.horizon;
+        if moved && positions.values().any(|held| held.is_below(read.head.horizon)) {
+            return Err(fault(
+                FaultCode::BelowHorizon,
+                "deletions that the device had not come to yet were purged",
+            ));
+        }
+        self.horizon = read.head.horizon;
         let mut page = Page::default();
         for changed in read.rows {
             page::append(&mut page, &self.grants, changed);
@@ -505,6 +522,7 @@ impl Session {
             }
         }
         effects.push(Effect::Send(ServerFrame::Page(page)));
+        Ok(())
     }
 
     fn update(&mut self, update: Arc<Update>, effects: &mut Vec<Effect>) {

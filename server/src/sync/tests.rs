@@ -168,6 +168,31 @@ fn welcome_and_the_first_page_need_no_second_word_of_the_device() {
 }
 
 #[test]
+fn who_is_overtaken_by_a_purge_on_the_way_is_filled_anew() {
+    let page = |horizon, seq| {
+        let read = PageRead {
+            head: Head { horizon, ..head(60) },
+            rows: vec![row(seq, "a")],
+            positions: vec![seq, seq],
+            complete: false,
+            totals: Totals::new(),
+        };
+        Event::Page(read)
+    };
+    let mut bench = Bench::new();
+    bench.greet(hello(20), 60);
+    assert_eq!(pages(&bench.on(page(20, 30))).len(), 1, "nothing after what it holds is gone");
+    let effects = bench.on(page(31, 40));
+    assert!(closes_with(&effects, FaultCode::BelowHorizon), "{effects:?}");
+    // Who holds nothing misses no deletion, and is filled from the horizon of that time on.
+    let mut bench = Bench::new();
+    bench.greet(hello(0), 60);
+    assert_eq!(pages(&bench.on(page(31, 20))).len(), 1);
+    assert_eq!(pages(&bench.on(page(31, 25))).len(), 1);
+    assert!(closes_with(&bench.on(page(32, 40)), FaultCode::BelowHorizon));
+}
+
+#[test]
 fn frames_out_of_order_are_a_named_fault() {
     let out_of_order = [
         ClientFrame::Resume(vec![]),

@@ -365,6 +365,8 @@ fault_codes! {
     BegunAnew = 11, "begun_anew";
     /// The tenant is being moved and takes no writes until that is done; try again later.
     Moving = 12, "moving";
+    /// Tombstones that the device had not come to yet were purged: it is filled anew when it connects again.
+    BelowHorizon = 13, "below_horizon";
 }
 
 impl ServerFrame {
