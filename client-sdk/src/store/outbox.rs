@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use farshore_sync_core::hlc::Stamp;
+use farshore_sync_core::hlc::{Hlc, Stamp};
 use farshore_sync_core::mutation::{Mutation, Transaction};
 use rusqlite::{OptionalExtension as _, params};
 
@@ -26,18 +26,20 @@ pub(super) struct ReadTransactions {
 #[derive(Debug)]
 pub(super) struct ReadTransaction {
     pub transaction: Transaction,
+    /// The stamp under which the server keeps it, where that is another and was learned with its answer.
+    corrected: Option<Hlc>,
     by_row: HashMap<RowKey, Vec<usize>>,
 }
 
 impl ReadTransaction {
-    fn new(bytes: &[u8]) -> Result<Self, Failure> {
+    fn new(bytes: &[u8], corrected: Option<Hlc>) -> Result<Self, Failure> {
         let transaction =
             Transaction::decode(bytes).map_err(|error| Failure::damaged(error.to_string()))?;
         let mut by_row: HashMap<RowKey, Vec<usize>> = HashMap::new();
         for (index, mutation) in transaction.mutations.iter().enumerate() {
             by_row.entry((mutation.collection, mutation.row)).or_default().push(index);
         }
-        Ok(Self { transaction, by_row })
+        Ok(Self { transaction, corrected, by_row })
     }
 
     /// The rows that it touches.
@@ -70,28 +72,47 @@ impl Tx<'_> {
         if let Some(read) = self.read.by_number.get(&number) {
             return Ok(Rc::clone(read));
         }
-        let bytes = self.outbox_bytes(number)?;
+        let (bytes, corrected) = self.outbox_entry(number)?;
         if self.read.bytes + bytes.len() > MAX_READ_BYTES {
             self.read = ReadTransactions::default();
         }
-        let read = Rc::new(ReadTransaction::new(&bytes)?);
+        let read = Rc::new(ReadTransaction::new(&bytes, corrected)?);
         self.read.bytes += bytes.len();
         self.read.by_number.insert(number, Rc::clone(&read));
         Ok(read)
     }
 
     pub(super) fn outbox_bytes(&self, number: u64) -> Result<Vec<u8>, Failure> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT bytes FROM fs_outbox WHERE number = ?1")?;
-        let bytes = statement.query_row([to_sql(number)], |row| row.get(0)).optional()?;
-        bytes.ok_or_else(|| {
+        self.outbox_entry(number).map(|(bytes, _)| bytes)
+    }
+
+    fn outbox_entry(&self, number: u64) -> Result<(Vec<u8>, Option<Hlc>), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT bytes, corrected FROM fs_outbox WHERE number = ?1")?;
+        let found = statement.query_row([to_sql(number)], |row| {
+            let corrected: Option<i64> = row.get(1)?;
+            Ok((row.get(0)?, corrected.map(|hlc| Hlc(from_sql(hlc)))))
+        });
+        found.optional()?.ok_or_else(|| {
             Failure::damaged(format!("a row waits for transaction {number}, which is not there"))
         })
     }
 
-    /// The stamp under which this device wrote a transaction.
-    pub(super) fn stamp_of(&self, transaction: &Transaction) -> Stamp {
-        Stamp { hlc: transaction.stamp, device: self.known.progress.device }
+    /// The stamp of a transaction: the server's where that is known, else the one under which this device wrote it.
+    pub(super) fn stamp_of(&self, read: &ReadTransaction) -> Stamp {
+        let hlc = read.corrected.unwrap_or(read.transaction.stamp);
+        Stamp { hlc, device: self.known.progress.device }
+    }
+
+    /// The server keeps a transaction under another stamp than its own.
+    pub(super) fn correct_stamp(&mut self, number: u64, corrected: Hlc) -> Result<(), Failure> {
+        self.connection
+            .prepare_cached("UPDATE fs_outbox SET corrected = ?2 WHERE number = ?1")?
+            .execute(params![to_sql(number), to_sql(corrected.0)])?;
+        // Its bytes stay counted until the next time that everything is dropped.
+        self.read.by_number.remove(&number);
+        Ok(())
     }
 
     /// Unanswered transactions after a number: at least one, then as many as fit.

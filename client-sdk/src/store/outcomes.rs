@@ -49,11 +49,12 @@ impl Tx<'_> {
             Some(true) => {}
             // Answered before: a resend gets the same answer.
             Some(false) => return Ok(()),
-            None if outcome.refused.is_none() => return self.accepted_after_all(number),
+            None if outcome.refused.is_none() => return self.accepted_after_all(number, outcome.seq),
             None => return Ok(()),
         }
         if let Some(hlc) = outcome.corrected {
             self.count_correction(number, hlc)?;
+            self.correct_stamp(number, hlc)?;
             *corrected = Some(hlc);
         }
         let progress = &mut self.known.progress;

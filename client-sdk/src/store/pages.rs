@@ -13,6 +13,7 @@ use super::error::Failure;
 use super::numbers::ScopeNumber;
 use super::progress::to_sql;
 use super::rebase::{Base, Landed};
+use super::refill::held_by_the_lost_server;
 use super::rows::RowKey;
 use super::transaction::Tx;
 
@@ -236,9 +237,9 @@ impl Tx<'_> {
             return Ok(());
         }
         if self.known.progress.refill == Refill::NewEpoch
-            && let Some(visible) = stored.visible
+            && let Some(before) = held_by_the_lost_server(&stored)?
         {
-            landed.departed.insert(key, visible);
+            landed.departed.insert(key, before);
         }
         self.set_base(key, Some(stored.head), None, landed)
     }

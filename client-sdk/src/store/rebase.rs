@@ -34,7 +34,7 @@ pub(super) struct Landed {
     pub numbers: BTreeSet<u64>,
     /// Rows that were laid anew without them.
     rows: HashSet<RowKey>,
-    /// What was seen of rows that left a scope in a new epoch: they may come again in another one.
+    /// What the lost server had of rows that left a scope in a new epoch: they may come again in another one.
     pub departed: HashMap<RowKey, RowState>,
 }
 
@@ -94,7 +94,7 @@ impl Tx<'_> {
     ) -> Result<Option<RowState>, Failure> {
         for number in numbers.iter() {
             let read = self.transaction(number)?;
-            let stamp = self.stamp_of(&read.transaction);
+            let stamp = self.stamp_of(&read);
             let edits = read.of_row(key).any(|mutation| matches!(mutation.op, Op::Document { .. }));
             let mut changes = if edits { self.pending_changes(number, key)? } else { Vec::new() };
             for mutation in read.of_row(key) {

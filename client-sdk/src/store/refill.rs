@@ -19,7 +19,7 @@ use super::numbers::ScopeNumber;
 use super::pending::{Numbers, Pending};
 use super::progress::{from_sql, to_sql};
 use super::rebase::{Base, Landed};
-use super::rows::{RowKey, decode_state};
+use super::rows::{RowKey, Stored, decode_state};
 use super::transaction::Tx;
 
 /// Mutations of one transaction that offers: one that the server refuses takes no more than these with it.
@@ -36,6 +36,18 @@ struct Offers {
     grew: bool,
     /// Deleted rows. They are offered last: a deleted row takes no document changes any more.
     graves: Vec<(RowKey, RowState)>,
+}
+
+/// What the lost server had of a row. What waits for an answer is sent as it was written: offered as well, it would
+/// have a stamp of its own and win over what replaced it.
+///
+/// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
+pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState>, Failure> {
+    let mut held = stored.base()?;
+    if let (Some(held), Some(visible)) = (&mut held, &stored.visible) {
+        held.counters = visible.counters.clone();
+    }
+    Ok(held)
 }
 
 impl Tx<'_> {
@@ -81,12 +93,15 @@ impl Tx<'_> {
         self.land(&mut landed)
     }
 
-    /// The refill brought a row. In a new epoch it is remembered as it was before.
+    /// The refill brought a row. In a new epoch it is remembered as the lost server had it.
     pub(super) fn note_seen(&mut self, key: RowKey, landed: &mut Landed) -> Result<(), Failure> {
         let before = match self.known.progress.refill {
             Refill::NewEpoch => match landed.departed.remove(&key) {
-                Some(visible) => Some(visible),
-                None => self.load(key)?.and_then(|stored| stored.visible),
+                Some(before) => Some(before),
+                None => match self.load(key)? {
+                    Some(stored) => held_by_the_lost_server(&stored)?,
+                    None => None,
+                },
             },
             Refill::BelowHorizon | Refill::No => None,
         };

@@ -64,7 +64,10 @@ CREATE UNIQUE INDEX fs_chunks_by_hash ON fs_chunks (collection, id, column_id, h
 CREATE INDEX fs_chunks_pending ON fs_chunks (number) WHERE number IS NOT NULL;
 -- Local transactions until a checkpoint brings them back. `answered`: the seq at which the server took it.
 -- `decided`: the seq at which the server had decided on it, learned before its answer; 0 once that was reached.
-CREATE TABLE fs_outbox (number INTEGER PRIMARY KEY, answered INTEGER, decided INTEGER, bytes BLOB NOT NULL);
+-- `corrected`: the stamp under which the server keeps it, where that is not its own.
+CREATE TABLE fs_outbox (
+  number INTEGER PRIMARY KEY, answered INTEGER, decided INTEGER, corrected INTEGER, bytes BLOB NOT NULL
+);
 -- Refused transactions, and the rows that they touch. `brings`: they would create or restore the row.
 CREATE TABLE fs_quarantine (
   number INTEGER PRIMARY KEY, code TEXT NOT NULL, message TEXT NOT NULL, refused_index INTEGER NOT NULL,

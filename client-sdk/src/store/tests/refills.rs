@@ -2,7 +2,7 @@
 
 use farshore_sync_core::document::DocumentPath;
 use farshore_sync_core::ids::CollectionId;
-use farshore_sync_core::mutation::{Cells, Op};
+use farshore_sync_core::mutation::{Cells, Op, Transaction};
 use farshore_sync_core::replica::{StoreReply, StoreRequest};
 use farshore_sync_core::wire::{Refill, Rights};
 
@@ -186,6 +186,46 @@ fn what_was_answered_and_had_not_come_back_is_offered_again() {
     other.sync_in_step(&mut restored);
     assert_eq!((other.text("items", lost, "title"), other.stock(lost)), ("lost".to_owned(), 3));
     local.check();
+}
+
+/// How far ahead the clock of a device is that was set wrongly, in milliseconds.
+const FAR_AHEAD_MS: u64 = 100 * 86_400_000;
+
+#[test]
+fn what_is_offered_has_the_stamps_under_which_the_server_kept_it() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let lost = local.store.write(NOW + FAR_AHEAD_MS, |tx| {
+        tx.insert("items", None, &[("title", "lost".into())])
+    });
+    let outcomes = server.push(local.id, &local.outbox());
+    let corrected = outcomes[0].corrected.expect("the clock is far ahead");
+    local.outcomes(outcomes);
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    let offered = Transaction::decode(&local.outbox()[0].1).unwrap();
+    let Op::Offer { state } = &offered.mutations[0].op else { panic!("{offered:?}") };
+    assert_eq!((offered.mutations[0].row, state.latest_hlc()), (lost.unwrap(), Some(corrected)));
+}
+
+#[test]
+fn what_waits_for_its_answer_is_sent_and_not_offered() {
+    let (local, other, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let id = local.store.write(NOW + FAR_AHEAD_MS, |tx| {
+        tx.insert("items", None, &[("title", "old".into())])
+    });
+    let id = id.unwrap();
+    local.greet(&server);
+    server.push(local.id, &local.outbox());
+    other.sync_in_step(&mut server);
+    other.write(|tx| tx.update("items", id, &[("title", "newer".into())]));
+    other.sync_in_step(&mut server);
+    // The backup has everything; only the answer never came.
+    server.epoch = 8;
+    assert!(!refill(&local, &mut server, Refill::NewEpoch));
+    local.sync_in_step(&mut server);
+    assert_eq!(local.text("items", id, "title"), "newer");
 }
 
 #[test]
