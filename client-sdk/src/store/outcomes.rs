@@ -8,8 +8,10 @@ use farshore_sync_core::wire::PushOutcome;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::error::Failure;
+use super::pending::Pending;
 use super::progress::to_sql;
 use super::rebase::Landed;
+use super::rows::RowKey;
 use super::transaction::Tx;
 
 impl Tx<'_> {
@@ -85,7 +87,9 @@ impl Tx<'_> {
     }
 
     /// The scope of a transaction was revoked while it was on its way, and the server had taken it before.
-    fn accepted_after_all(&mut self, number: u64) -> Result<(), Failure> {
+    ///
+    /// What it did to rows that this device still holds is laid over them until the checkpoint with it comes.
+    fn accepted_after_all(&mut self, number: u64, seq: u64) -> Result<(), Failure> {
         let revoked: bool = self
             .connection
             .prepare_cached(
@@ -94,10 +98,58 @@ impl Tx<'_> {
             .query_row(params![to_sql(number), ReasonCode::ScopeRevoked.as_str()], |row| {
                 row.get(0)
             })?;
-        if revoked {
-            self.release(number)?;
+        if !revoked {
+            return Ok(());
+        }
+        let transaction = self.quarantined(number)?;
+        self.release(number)?;
+        match transaction {
+            Some(transaction) if !self.known.progress.filled || seq > self.known.progress.cursor => {
+                self.take_back(&transaction, seq)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts an accepted transaction back into the outbox, and over the rows of the scopes that are still granted.
+    fn take_back(&mut self, transaction: &Transaction, seq: u64) -> Result<(), Failure> {
+        let number = transaction.number;
+        self.connection
+            .prepare_cached("INSERT INTO fs_outbox (number, answered, bytes) VALUES (?1, ?2, ?3)")?
+            .execute(params![to_sql(number), to_sql(seq), transaction.encode()])?;
+        self.known.progress.unconfirmed += 1;
+        self.touched.outbox = true;
+        for key in self.transaction(number)?.rows() {
+            self.take_back_row(key, number)?;
         }
         Ok(())
+    }
+
+    fn take_back_row(&mut self, key: RowKey, number: u64) -> Result<(), Failure> {
+        let stored = self.load(key)?;
+        let base = match &stored {
+            Some(stored) => self.base_of(stored)?,
+            None => None,
+        };
+        let mut head = stored.map(|stored| stored.head);
+        let waiting = head.as_ref().and_then(|head| head.pending.as_ref());
+        let mut numbers = waiting.map(|pending| pending.numbers.clone()).unwrap_or_default();
+        numbers.insert(number);
+        let state = base.as_ref().map(|base| base.state.clone());
+        let visible = self.overlay(key, state, &numbers)?;
+        let scope = self.resolved_scope(key, visible.as_ref())?;
+        let granted = self.known.scopes.granted();
+        if !granted.iter().any(|granted| Some(granted.number) == scope) {
+            return Ok(());
+        }
+        let bytes = base.as_ref().map(|base| base.bytes.clone());
+        let pending = Pending { numbers, base: bytes };
+        let was_in = head.as_ref().map(|head| head.place);
+        let (scope, sum) = match head.take() {
+            Some(head) if base.is_some() => (head.scope, head.sum),
+            _ => (scope, None),
+        };
+        self.save(key, was_in, scope, sum, Some(&pending), visible.as_ref())
     }
 
     fn count_correction(&mut self, number: u64, corrected: Hlc) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! The pending list of a row: which local transactions are laid over the server's state, and that state.
 
+use std::collections::BTreeSet;
+
 use super::codec::{Reader, put_varint};
 use super::error::Failure;
 
@@ -66,6 +68,14 @@ impl Numbers {
         }
     }
 
+    /// One more number, wherever it belongs.
+    pub(super) fn insert(&mut self, number: u64) {
+        let mut numbers: BTreeSet<u64> = self.iter().collect();
+        numbers.insert(number);
+        self.runs.clear();
+        numbers.into_iter().for_each(|number| self.add(number));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -117,5 +127,9 @@ mod tests {
         assert!(fewer.contains(999) && !fewer.contains(1_000) && !fewer.contains(4));
         assert!(typed.filtered(|_| false).is_empty());
         assert_eq!(numbers(&[3, 3, 4, 9]).iter().collect::<Vec<_>>(), [3, 4, 9]);
+        let mut late = numbers(&[3, 9]);
+        late.insert(5);
+        late.insert(4);
+        assert_eq!(late.runs, [(3, 5), (9, 9)]);
     }
 }

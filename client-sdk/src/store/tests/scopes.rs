@@ -113,6 +113,29 @@ fn a_transaction_that_the_server_took_before_the_scope_went_leaves_the_quarantin
 }
 
 #[test]
+fn what_the_server_took_after_all_stays_on_the_rows_that_are_left() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let item = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.increment("items", item, "stock", 1));
+    local.write(|tx| {
+        tx.increment("items", item, "stock", 8)?;
+        tx.insert("visits", None, &[("site", "a".into())])
+    });
+    local.write(|tx| tx.increment("items", item, "stock", 2));
+    let outcomes = server.push(local.id, &local.outbox());
+    change_grants(&local, &mut server, vec![grant("tenant")]);
+    assert_eq!(local.stock(item), 3, "the transaction waits in the quarantine");
+    local.outcomes(outcomes);
+    assert_eq!(local.store.quarantine().unwrap(), []);
+    assert_eq!((local.stock(item), local.sql("SELECT id FROM visits").len()), (11, 0));
+    local.check();
+    local.sync_in_step(&mut server);
+    assert_eq!((local.stock(item), local.store.counts().unwrap().unconfirmed), (11, 0));
+    local.check();
+}
+
+#[test]
 fn a_transaction_that_the_server_has_decided_on_waits_for_its_answer_even_without_its_scope() {
     let (local, mut server) = (Device::new(1), Server::new());
     let visit = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
