@@ -9,8 +9,10 @@
 //! checked first, and the decompressed bytes must be exactly as many.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use farshore_sync_core::wire::limits::MAX_FRAME_BYTES;
+use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
 /// Frames up to this length travel as they are: there is too little in them to find a pattern.
@@ -23,6 +25,12 @@ pub const WORTHWHILE_SAVING: usize = 8;
 const LEVEL: i32 = 1;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
+
+// A context is large, and setting one up costs as much as a small frame.
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Why a message holds no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +96,13 @@ fn compressed(frame: &[u8]) -> Option<Vec<u8>> {
     let most = frame.len() - frame.len() / WORTHWHILE_SAVING;
     let mut message = vec![0; 1 + most];
     message[0] = ZSTD;
-    let length = zstd::bulk::compress_to_buffer(frame, &mut message[1..], LEVEL).ok()?;
+    let length = COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(Compressor::new(LEVEL).ok()?),
+        };
+        compressor.compress_to_buffer(frame, &mut message[1..]).ok()
+    })?;
     message.truncate(1 + length);
     Some(message)
 }
@@ -104,7 +118,13 @@ fn decompressed(body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     if zstd_safe::find_frame_compressed_size(body) != Ok(body.len()) {
         return Err(EnvelopeError::Damaged);
     }
-    let frame = zstd::bulk::decompress(body, size).map_err(|_| EnvelopeError::Damaged)?;
+    let frame = DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new().map_err(|_| EnvelopeError::Damaged)?),
+        };
+        decompressor.decompress(body, size).map_err(|_| EnvelopeError::Damaged)
+    })?;
     if frame.len() == size { Ok(frame) } else { Err(EnvelopeError::Damaged) }
 }
 
