@@ -78,6 +78,58 @@ bugs! {
     RetryOnWriteOnly = "retry-on-write-only";
     /// A silent connection is never given up.
     SilenceEndured = "silence-endured";
+    /// A counter is set to what was added last.
+    CounterPlainSet = "counter-plain-set";
+    /// The local clock goes back with the wall clock.
+    ClockGoesBack = "clock-goes-back";
+    /// The first page of a catch-up counts as the whole.
+    CheckpointTooEarly = "checkpoint-too-early";
+    /// A scope that a row leaves is not told.
+    DepartureNotTold = "departure-not-told";
+    /// Deletions are not sent.
+    DeletionNotSent = "deletion-not-sent";
+    /// Pages become visible before the checkpoint that makes them whole.
+    StagedPagesShown = "staged-pages-shown";
+    /// A scope that is added is not filled from the beginning.
+    NewScopeAtCursor = "new-scope-at-cursor";
+    /// A snapshot is laid over the copy instead of in its place.
+    SnapshotMerged = "snapshot-merged";
+    /// A cursor from before the horizon is taken for a good one.
+    HorizonNotChecked = "horizon-not-checked";
+    /// A cursor of another epoch is taken for a good one.
+    EpochNotChecked = "epoch-not-checked";
+    /// Tombstones are purged while a device catches up with them.
+    PurgeOvertakesCatchUp = "purge-overtakes-catch-up";
+    /// A device that was given other scopes says that it has caught up with them.
+    OldScopesCaughtUp = "old-scopes-caught-up";
+    /// What waits for an answer is offered besides after a restore.
+    PendingOffered = "pending-offered";
+    /// A device keeps its own stamp of a transaction that the server keeps under another.
+    CorrectionNotKept = "correction-not-kept";
+    /// Document changes keep their place when their row comes anew.
+    ChangesNotResequenced = "changes-not-resequenced";
+    /// What a refill made wait is sent when the app writes, and not before.
+    OffersWaitForWrite = "offers-wait-for-write";
+    /// Changed scopes are not answered.
+    ResumeNotSent = "resume-not-sent";
+    /// What stands before the refused part of a transaction is kept.
+    TransactionInPart = "transaction-in-part";
+    /// A page begins one row too late.
+    PageSkipsRow = "page-skips-row";
+    /// Pushes of one device that share a commit change places.
+    JoinedPushesSwapped = "joined-pushes-swapped";
+    /// What waits in a revoked scope is dropped instead of quarantined.
+    RevokedWritesDropped = "revoked-writes-dropped";
+    /// What the server has decided on is laid over its rows once more.
+    DecidedNotNoted = "decided-not-noted";
+    /// Answers that never came count as recorded.
+    SettledTooEarly = "settled-too-early";
+    /// Columns that an old app does not know are dropped.
+    UnknownColumnsDropped = "unknown-columns-dropped";
+    /// A commit between two others is not missed.
+    GapNotSeen = "gap-not-seen";
+    /// A page that was read for rights of before goes out.
+    PageOfOldRights = "page-of-old-rights";
 }
 
 #[cfg(feature = "bugs")]

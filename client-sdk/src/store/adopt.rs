@@ -16,6 +16,7 @@ use super::error::Failure;
 use super::numbers::{Granted, ScopeNumber};
 use super::pages::in_63_bits;
 use super::progress::to_sql;
+use super::rebase::Landed;
 use super::rows::RowKey;
 use super::transaction::Tx;
 
@@ -78,7 +79,7 @@ impl Tx<'_> {
     /// what became of them, and laying them over once more would count their increments twice.
     fn note_decided(&mut self, high_water: u64, head: u64) -> Result<(), Failure> {
         let progress = &mut self.known.progress;
-        if high_water > progress.settled {
+        if high_water > progress.settled && !bugs::planted(Bug::DecidedNotNoted) {
             progress.answered_through = progress.answered_through.max(high_water);
             let mut statement = self.connection.prepare_cached(
                 "UPDATE fs_outbox SET decided = ?2 \
@@ -119,6 +120,7 @@ impl Tx<'_> {
         let mut granted = Vec::with_capacity(grants.len());
         for grant in grants {
             let (fetched, applied) = match before.get(&grant.scope) {
+                None if bugs::planted(Bug::NewScopeAtCursor) => (in_step, in_step),
                 None => (Some(0), Some(0)),
                 Some(held) if staged => (held.applied.or(in_step), held.applied.or(in_step)),
                 Some(held) => (held.fetched.or(in_step), held.applied.or(in_step)),
@@ -150,7 +152,12 @@ impl Tx<'_> {
                     code: ReasonCode::ScopeRevoked,
                     message: format!("the right to {scope} was revoked before this was answered"),
                 };
-                self.quarantine(waiting, &refused, now_ms)?;
+                if bugs::planted(Bug::RevokedWritesDropped) {
+                    self.take_off(waiting, &mut Landed::new([waiting].into()))?;
+                    self.forget_transaction(waiting)?;
+                } else {
+                    self.quarantine(waiting, &refused, now_ms)?;
+                }
             }
             self.erase(key)?;
         }

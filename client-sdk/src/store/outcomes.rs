@@ -51,12 +51,16 @@ impl Tx<'_> {
             Some(true) => {}
             // Answered before: a resend gets the same answer.
             Some(false) => return Ok(()),
-            None if outcome.refused.is_none() => return self.accepted_after_all(number, outcome.seq),
+            None if outcome.refused.is_none() => {
+                return self.accepted_after_all(number, outcome.seq);
+            }
             None => return Ok(()),
         }
         if let Some(hlc) = outcome.corrected {
             self.count_correction(number, hlc)?;
-            self.correct_stamp(number, hlc)?;
+            if !bugs::planted(Bug::CorrectionNotKept) {
+                self.correct_stamp(number, hlc)?;
+            }
             *corrected = Some(hlc);
         }
         let progress = &mut self.known.progress;
@@ -104,7 +108,9 @@ impl Tx<'_> {
         let transaction = self.quarantined(number)?;
         self.release(number)?;
         match transaction {
-            Some(transaction) if !self.known.progress.filled || seq > self.known.progress.cursor => {
+            Some(transaction)
+                if !self.known.progress.filled || seq > self.known.progress.cursor =>
+            {
                 self.take_back(&transaction, seq)
             }
             _ => Ok(()),

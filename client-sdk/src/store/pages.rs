@@ -30,7 +30,8 @@ impl Tx<'_> {
         match page.checkpoint {
             Some(checkpoint) => self.checkpoint_page(page, checkpoint),
             None => {
-                let progressively = self.known.progress.fills_progressively();
+                let progressively = self.known.progress.fills_progressively()
+                    || bugs::planted(Bug::StagedPagesShown);
                 if progressively {
                     self.apply_page(&page.rows, &page.chunks, &mut Landed::default())?;
                 } else {
@@ -171,8 +172,15 @@ impl Tx<'_> {
         bytes: &[u8],
         landed: &mut Landed,
     ) -> Result<(), Failure> {
-        let state =
+        let mut state =
             RowState::decode(bytes).map_err(|error| Failure::protocol(error.to_string()))?;
+        if let (true, Some(layout)) =
+            (bugs::planted(Bug::UnknownColumnsDropped), self.layout.collection(key.0))
+        {
+            state.cells.retain(|cell| {
+                layout.columns.iter().any(|known| known.id == cell.column && known.in_app)
+            });
+        }
         self.observe(&state);
         let base = Base { scope, state, bytes: bytes.to_vec() };
         if self.known.progress.fills_progressively() && self.insert_new(key, &base)? {

@@ -43,6 +43,9 @@ struct Offers {
 ///
 /// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
 pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState>, Failure> {
+    if bugs::planted(Bug::PendingOffered) {
+        return Ok(stored.visible.clone());
+    }
     let mut held = stored.base()?;
     if let (Some(held), Some(visible)) = (&mut held, &stored.visible) {
         held.counters = visible.counters.clone();
@@ -252,7 +255,7 @@ impl Tx<'_> {
     ) -> Result<(), Failure> {
         let Some(stored) = self.load(key)? else { return Ok(()) };
         let on_server = stored.head.pending.as_ref().is_none_or(|pending| pending.base.is_some());
-        if !on_server {
+        if !on_server || bugs::planted(Bug::SnapshotMerged) {
             return Ok(());
         }
         // What still waits on the row is not offered with it: the server does without it, or has refused it for the

@@ -207,6 +207,9 @@ impl Group {
                 earlier.settled = earlier.settled.max(push.settled);
                 earlier.grants = push.grants;
                 earlier.transactions.extend(push.transactions);
+                if bugs::planted(Bug::JoinedPushesSwapped) {
+                    earlier.transactions.rotate_right(owed.transactions);
+                }
                 self.answers[*at].push(owed);
             }
             None => {

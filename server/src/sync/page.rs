@@ -1,12 +1,16 @@
 //! Turning the store's rows into the wire's pages.
 
 use farshore_store::sync::{ChangedRow, RowChange};
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{self, Sum, Totals};
 use farshore_sync_core::wire::{ChunkEntry, Grant, Page, RowEntry, RowPayload, ScopeIndex};
 
 /// Adds a row, with its document changes, to a page for a device with these scopes; others do not see it.
 pub(super) fn append(page: &mut Page, grants: &[Grant], changed: ChangedRow) {
     let Some(scope) = scope_index(grants, &changed) else { return };
+    if bugs::planted(Bug::DeletionNotSent) && matches!(changed.change, RowChange::Deleted(_)) {
+        return;
+    }
     let (collection, row) = (changed.collection, changed.row);
     let payload = match changed.change {
         RowChange::State(state) => RowPayload::State(state.into()),

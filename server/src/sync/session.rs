@@ -488,7 +488,7 @@ impl Session {
             return Ok(());
         }
         let Stream::CatchingUp(positions) = &mut self.stream else { return Ok(()) };
-        let moved = read.head.horizon > self.horizon;
+        let moved = read.head.horizon > self.horizon && !bugs::planted(Bug::PurgeOvertakesCatchUp);
         if moved && positions.values().any(|held| held.is_below(read.head.horizon)) {
             return Err(fault(
                 FaultCode::BelowHorizon,
@@ -509,7 +509,7 @@ impl Session {
                 held.changes = *seq;
             }
         }
-        if read.complete {
+        if read.complete || bugs::planted(Bug::CheckpointTooEarly) {
             self.totals = read.totals;
             page.checkpoint =
                 Some(Checkpoint { seq: read.head.seq, root: page::root(&self.totals) });
@@ -579,7 +579,7 @@ impl Session {
         self.grants = grants;
         self.totals.clear();
         self.parked = None;
-        self.read_is_stale = self.reading;
+        self.read_is_stale = self.reading && !bugs::planted(Bug::PageOfOldRights);
         let due = match self.stream {
             Stream::AwaitingResume(due) => due + 1,
             Stream::Waiting | Stream::CatchingUp(_) | Stream::InStep(_) => 1,
@@ -637,9 +637,11 @@ fn refill(hello: &Hello, head: Head) -> Refill {
         return Refill::No;
     }
     let held = hello.positions.iter().map(|position| position.seq).chain([hello.cursor]);
-    if hello.epoch != head.epoch || held.clone().any(|seq| seq > head.seq) {
+    let same_epoch = hello.epoch == head.epoch || bugs::planted(Bug::EpochNotChecked);
+    let below = |seq| seq != 0 && seq < head.horizon && !bugs::planted(Bug::HorizonNotChecked);
+    if !same_epoch || held.clone().any(|seq| seq > head.seq) {
         Refill::NewEpoch
-    } else if held.into_iter().any(|seq| seq != 0 && seq < head.horizon) {
+    } else if held.into_iter().any(below) {
         Refill::BelowHorizon
     } else {
         Refill::No

@@ -258,8 +258,10 @@ impl Replica {
             ServerFrame::Scopes(grants) => {
                 session.awaiting_resume = true;
                 // What it reached was a checkpoint of the scopes of before.
-                self.status.phase = Phase::CatchingUp;
-                self.status.checkpoint = None;
+                if !bugs::planted(Bug::OldScopesCaughtUp) {
+                    self.status.phase = Phase::CatchingUp;
+                    self.status.checkpoint = None;
+                }
                 effects.push(Effect::Store(StoreRequest::AdoptGrants(grants)));
             }
             ServerFrame::Fault(fault) => {
@@ -286,7 +288,9 @@ impl Replica {
             }
             StoreReply::Outbox(transactions) => self.send_outbox(transactions, effects),
             StoreReply::Adopted { positions } => {
-                if std::mem::take(&mut session.awaiting_resume) {
+                if std::mem::take(&mut session.awaiting_resume)
+                    && !bugs::planted(Bug::ResumeNotSent)
+                {
                     effects.push(Effect::Send(ClientFrame::Resume(positions)));
                 }
             }
@@ -295,7 +299,7 @@ impl Replica {
                 if let Some(checked) = checkpoint {
                     self.checkpoint(checked, effects);
                 }
-                if outbox_grew {
+                if outbox_grew && !bugs::planted(Bug::OffersWaitForWrite) {
                     self.read_outbox(effects);
                 }
             }

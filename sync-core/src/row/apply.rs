@@ -64,7 +64,8 @@ impl RowState {
                 let total =
                     self.counters.entry(column).or_default().entry(stamp.device).or_default();
                 let side = if delta < 0 { &mut total.taken } else { &mut total.added };
-                *side = side.saturating_add(delta.unsigned_abs());
+                let before = if bugs::planted(Bug::CounterPlainSet) { 0 } else { *side };
+                *side = before.saturating_add(delta.unsigned_abs());
             }
             Op::SetAdd { column, element } => {
                 let adds = self.sets.entry(column).or_default().entry(element).or_default();

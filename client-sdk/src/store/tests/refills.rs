@@ -197,9 +197,9 @@ fn what_is_offered_has_the_stamps_under_which_the_server_kept_it() {
     local.sync_in_step(&mut server);
     let mut restored = server.clone();
     restored.epoch = 8;
-    let lost = local.store.write(NOW + FAR_AHEAD_MS, |tx| {
-        tx.insert("items", None, &[("title", "lost".into())])
-    });
+    let lost = local
+        .store
+        .write(NOW + FAR_AHEAD_MS, |tx| tx.insert("items", None, &[("title", "lost".into())]));
     let outcomes = server.push(local.id, &local.outbox());
     let corrected = outcomes[0].corrected.expect("the clock is far ahead");
     local.outcomes(outcomes);
@@ -212,9 +212,9 @@ fn what_is_offered_has_the_stamps_under_which_the_server_kept_it() {
 #[test]
 fn what_waits_for_its_answer_is_sent_and_not_offered() {
     let (local, other, mut server) = (Device::new(1), Device::new(2), Server::new());
-    let id = local.store.write(NOW + FAR_AHEAD_MS, |tx| {
-        tx.insert("items", None, &[("title", "old".into())])
-    });
+    let id = local
+        .store
+        .write(NOW + FAR_AHEAD_MS, |tx| tx.insert("items", None, &[("title", "old".into())]));
     let id = id.unwrap();
     local.greet(&server);
     server.push(local.id, &local.outbox());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{Buckets, DigestKey, Totals, bucket_of};
 use farshore_sync_core::ids::{CollectionId, DeviceId, RowId, Scope};
 
@@ -122,7 +123,8 @@ impl State {
     fn page(&self, request: &PageRequest) -> Result<PageRead, StoreError> {
         let mut page = PageFill::new(request, self.head);
         'scopes: for ScopeRead { scope, after, changes_after } in &request.scopes {
-            let first = (scope.clone(), after.saturating_add(1));
+            let skipped = u64::from(*after > 0 && bugs::planted(Bug::PageSkipsRow));
+            let first = (scope.clone(), after.saturating_add(1 + skipped));
             for ((_, seq), key) in self.order.range(first..=(scope.clone(), u64::MAX)) {
                 if page.room() == Room::Full {
                     break 'scopes;

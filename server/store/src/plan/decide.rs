@@ -166,8 +166,11 @@ impl<'a> Planner<'a> {
             let change = change.transpose().map_err(|error| {
                 (index, Refusal::new(ReasonCode::BadDocumentChange, error.to_string()))
             })?;
-            self.mutation(&mut draft, grants, stamp, mutation, change)
-                .map_err(|refusal| (index, refusal))?;
+            match self.mutation(&mut draft, grants, stamp, mutation, change) {
+                Ok(()) => {}
+                Err(_) if index > 0 && bugs::planted(Bug::TransactionInPart) => break,
+                Err(refusal) => return Err((index, refusal)),
+            }
         }
         Ok(draft)
     }
@@ -380,11 +383,12 @@ impl<'a> Writer<'a> {
                 let sum = row_sum(self.context.digest_key, key.0, key.1, bytes);
                 self.sum_mut(scope, key).remove(sum);
             }
-            if *scope != row.scope {
+            if *scope != row.scope && !bugs::planted(Bug::DepartureNotTold) {
                 self.depart(key, scope.clone());
             }
             let comes_anew = *scope != row.scope || (old.is_deleted() && !deleted);
-            if comes_anew && !old.documents.is_empty() {
+            let kept = bugs::planted(Bug::ChangesNotResequenced);
+            if comes_anew && !kept && !old.documents.is_empty() {
                 self.resequenced.push((key, self.seq + 1));
             }
         }
