@@ -1,4 +1,4 @@
-//! `demo`, `bench` and `sim`: build in release, then run one program beside the ones that it starts.
+//! `demo`, `bench` and `sim`: build optimised, then run one program beside the ones that it starts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,18 +21,17 @@ pub fn bench(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// Builds and runs the simulator. It is built alone: it wants a clock of the runtime that can be paused, which has no
-/// place in programs that ship.
+/// place in programs that ship. It is optimised, and keeps the assertions and overflow checks of a debug build.
 ///
-/// With `--bugs` it plants the bug bank, which no release can hold, and is built for development.
+/// With `--bugs` it holds the bug bank, which no release can.
 pub fn sim(arguments: &[String]) -> Result<(), Failure> {
+    preflight::check(&[preflight::BUILD])?;
+    let mut command = process::cargo(["run", "--profile", "sim", "--package", "farshore-sim"]);
     if arguments.iter().any(|argument| argument == "--bugs") {
-        preflight::check(&[preflight::BUILD])?;
-        let mut command =
-            process::cargo(["run", "--package", "farshore-sim", "--features", "bugs", "--"]);
-        command.args(arguments);
-        return process::run(command);
+        command.args(["--features", "bugs"]);
     }
-    build_and_run(&[], "farshore-sim", "farshore-sim", arguments)
+    command.arg("--").args(arguments);
+    process::run(command)
 }
 
 /// All packages are built at once, so that they share their dependencies, and the program is started
