@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::causal::Table;
 use crate::plan::Plan;
 use crate::world::{Covered, Outcome, run};
 
@@ -20,6 +21,8 @@ pub struct Campaign {
     pub seeds: Vec<u64>,
     /// Threads.
     pub threads: usize,
+    /// How the plan of a seed is drawn.
+    pub draw: fn(u64) -> Plan,
 }
 
 /// A seed whose run showed what must never be.
@@ -44,6 +47,8 @@ pub struct Report {
     pub unrepeatable: Vec<u64>,
     /// Seeds that failed.
     pub failures: Vec<Failure>,
+    /// What runs that judge causal consistency showed, by kind of fault.
+    pub causal: Table,
 }
 
 impl Campaign {
@@ -57,8 +62,13 @@ impl Campaign {
                 let Some(seed) = self.seeds.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     return;
                 };
-                let outcome = run(&Plan::draw(*seed));
-                let again = seed.is_multiple_of(REPEAT_ONE_IN).then(|| run(&Plan::draw(*seed)));
+                let plan = (self.draw)(*seed);
+                let outcome = run(&plan);
+                let again = seed.is_multiple_of(REPEAT_ONE_IN).then(|| run(&plan));
+                if let (Some(fault), Some(causal)) = (plan.causal, &outcome.causal) {
+                    let other = outcome.violations.len() > causal.errors.len();
+                    lock().causal.add(fault, causal, other);
+                }
                 lock().take(*seed, outcome, again);
             }
         };
@@ -124,6 +134,7 @@ mod tests {
             violations: Vec::new(),
             trace: [trace; 32],
             covered: Covered::default(),
+            causal: None,
         };
         let mut report = Report::default();
         report.take(1, outcome(1), Some(outcome(1)));

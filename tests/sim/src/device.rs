@@ -18,12 +18,15 @@ use farshore_sync_core::wire::{Grant, Rights};
 use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::Error;
 
+use crate::causal::{self, Read, Seen};
 use crate::chance::Chance;
 use crate::history::{Cell, Deed, RowKey, View};
 use crate::network::{Dialling, Network};
 use crate::plan::{Op, OpKind};
 use crate::platform::Platform;
-use crate::shape::{self, CollectionShape, ColumnShape, Role, SITE_COLUMN, Shape, TEXT_FIELD};
+use crate::shape::{
+    self, CollectionShape, ColumnShape, Role, SITE_COLUMN, Shape, TEXT_FIELD, VALUES_COLUMN,
+};
 use crate::time::{DeviceEnvironment, Timeline};
 
 /// The name of a device's files.
@@ -32,6 +35,8 @@ const NAME: &str = "device";
 const NOT_ON_DISK: &str = "-shm";
 /// Rows of a collection among which a transaction chooses.
 const ROWS_TO_CHOOSE_FROM: u64 = 40;
+/// Registers that a device makes which sees none.
+const REGISTERS_MADE: usize = 4;
 /// Transactions that a listing of the outbox is asked for.
 pub const OUTBOX_LIMIT: usize = 100_000;
 
@@ -78,6 +83,7 @@ pub struct Parts<'a> {
 /// The way of one device to the server.
 struct Wire {
     device: usize,
+    tenant: usize,
     network: Network,
     platform: Platform,
     chance: Mutex<Chance>,
@@ -86,7 +92,7 @@ struct Wire {
 impl Transport for Wire {
     fn open(&self, token: &str) -> SocketFuture {
         let (network, platform) = (self.network.clone(), self.platform.clone());
-        let (device, token) = (self.device, token.to_owned());
+        let (device, tenant, token) = (self.device, self.tenant, token.to_owned());
         let (there, back) = {
             let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
             (network.latency(&mut chance), network.latency(&mut chance))
@@ -100,7 +106,7 @@ impl Transport for Wire {
             }
             let (client, server) = network.connect(device);
             tokio::time::sleep(there).await;
-            let answer = platform.accept(token, server).await;
+            let answer = platform.accept(tenant, token, server).await;
             tokio::time::sleep(back).await;
             match answer {
                 Some(Ok(())) => Ok(Box::pin(client) as _),
@@ -118,6 +124,7 @@ impl Device {
         let mut chance = Chance::apart(parts.seed, 0x00de_71ce_0000 + index as u64);
         let wire = Wire {
             device: index,
+            tenant,
             network: parts.network.clone(),
             platform: parts.platform.clone(),
             chance: Mutex::new(Chance::of(chance.next())),
@@ -249,7 +256,7 @@ impl Device {
         deleted: &[RowKey],
         ops: &[Op],
         numbers: &mut u64,
-    ) -> Result<Option<(u64, Vec<Deed>)>, String> {
+    ) -> Result<Option<Written>, String> {
         let Some(client) = self.client.clone() else { return Ok(None) };
         let fail = |error: QueryError| error.to_string();
         let mut rows = BTreeMap::new();
@@ -263,7 +270,8 @@ impl Device {
         let before = last_number(&client).map_err(fail)?;
         let sites = self.writable_sites(shape);
         let now_ms = self.environment.wall_ms();
-        let mut deeds = Vec::new();
+        let (mut deeds, mut read) = (Vec::new(), None);
+        let filling = !client.status().filled;
         let written = client.write(|transaction| {
             let mut author = Author {
                 shape,
@@ -275,6 +283,7 @@ impl Device {
                 numbers,
                 transaction,
                 deeds: &mut deeds,
+                read: &mut read,
             };
             ops.iter().try_for_each(|op| author.carry_out(op))
         });
@@ -288,7 +297,9 @@ impl Device {
             Err(error) => return Err(format!("{error:?}")),
         }
         let number = last_number(&client).map_err(fail)?;
-        Ok((number != before).then_some((number, deeds)))
+        let number = (number != before).then_some(number);
+        let read = read.map(|seen| Read { seen, filling });
+        Ok((number.is_some() || read.is_some()).then_some(Written { number, deeds, read }))
     }
 
     /// The sites in which it may write, or all of them once in a while: then the server has to refuse.
@@ -327,6 +338,17 @@ fn ids(client: &Client, sql: &str) -> Result<Vec<RowId>, QueryError> {
     Ok(rows.collect())
 }
 
+/// What a transaction did.
+#[derive(Debug)]
+pub struct Written {
+    /// Its number; `None` where it only read.
+    pub number: Option<u64>,
+    /// What it wrote.
+    pub deeds: Vec<Deed>,
+    /// What it read of registers.
+    pub read: Option<Read>,
+}
+
 /// Writes one transaction, and writes down what it did.
 struct Author<'a, 'b> {
     shape: &'a Shape,
@@ -339,6 +361,7 @@ struct Author<'a, 'b> {
     numbers: &'a mut u64,
     transaction: &'a mut WriteTransaction<'b>,
     deeds: &'a mut Vec<Deed>,
+    read: &'a mut Option<Seen>,
 }
 
 impl Author<'_, '_> {
@@ -362,6 +385,7 @@ impl Author<'_, '_> {
                 None => Ok(()),
             },
             OpKind::Restore => self.restore(chance),
+            OpKind::Registers => self.registers(chance),
         }
     }
 
@@ -531,6 +555,36 @@ impl Author<'_, '_> {
         let element = self.shape.value(ColumnType::Text, number);
         self.transaction.set_add(&collection.name, row, &column.name, element.clone())?;
         self.deeds.push(Deed::SetAdd { cell: ((collection.name, row), column.name), element });
+        Ok(())
+    }
+
+    /// Reads every register, and writes to some. Who sees none makes some.
+    fn registers(&mut self, chance: &mut Chance) -> Result<(), WriteError> {
+        let known = self.shape.collections.iter().find(|known| known.role == Role::Registers);
+        let Some(collection) = known.cloned() else { return Ok(()) };
+        let rows = self.rows.get(&collection.name).cloned().unwrap_or_default();
+        let mut seen = Seen::new();
+        for row in &rows {
+            let columns = self.visible(&(collection.name.clone(), *row))?;
+            if let Some(ColumnValue::Set(values)) = columns.get(VALUES_COLUMN) {
+                seen.insert(*row, values.iter().filter_map(causal::int).collect());
+            }
+        }
+        *self.read = Some(seen);
+        if rows.is_empty() {
+            for _ in 0..REGISTERS_MADE {
+                let row = shape::draw_row(self.now_ms, chance);
+                self.put_new(&collection, row, None, Vec::new())?;
+            }
+            return Ok(());
+        }
+        for _ in 0..chance.below(4) {
+            let Some(row) = chance.pick(&rows).copied() else { return Ok(()) };
+            let element = Value::Int(i64::try_from(self.number()).unwrap_or(i64::MAX));
+            self.transaction.set_add(&collection.name, row, VALUES_COLUMN, element.clone())?;
+            let cell = ((collection.name.clone(), row), VALUES_COLUMN.to_owned());
+            self.deeds.push(Deed::SetAdd { cell, element });
+        }
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use farshore_client::store::ColumnValue;
 use farshore_sync_core::ids::{RowId, Scope};
 use farshore_sync_core::value::Value;
 
+use crate::causal::Read;
+
 /// A row: the name of its collection and its id.
 pub type RowKey = (String, RowId);
 /// A column of a row.
@@ -83,6 +85,8 @@ pub struct Transaction {
     pub deeds: Vec<Deed>,
     /// What became of it.
     pub fate: Fate,
+    /// What it read, in runs that judge causal consistency.
+    pub read: Option<Read>,
 }
 
 /// What became of a transaction.

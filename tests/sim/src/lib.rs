@@ -5,8 +5,10 @@
 //! clock are given to them. The same seed gives the same run, message by message.
 //!
 //! - [`plan`]: what happens, drawn from a seed before anything runs; [`shape`]: the data of a tenant.
-//! - [`world`]: carries a plan out. [`device`], [`platform`], [`disk`], [`network`], [`time`]: what it is made of.
+//! - [`world`]: carries a plan out. [`device`], [`platform`], [`disk`], [`network`], [`sinks`], [`time`]: what it is
+//!   made of.
 //! - [`history`]: what apps did; [`oracles`]: what must hold, judged from that alone.
+//! - [`causal`]: a workload of its own, on which causal consistency is judged.
 //! - [`shrink`]: makes a failing plan smaller. [`campaign`]: many seeds.
 //! - `bank` (a feature): how well the harness catches the bugs of the bug bank.
 //! - [`chance`]: everything random.
@@ -14,6 +16,7 @@
 #[cfg(feature = "bugs")]
 pub mod bank;
 pub mod campaign;
+pub mod causal;
 pub mod chance;
 pub mod device;
 pub mod disk;
@@ -24,5 +27,6 @@ pub mod plan;
 pub mod platform;
 pub mod shape;
 pub mod shrink;
+pub mod sinks;
 pub mod time;
 pub mod world;

@@ -12,6 +12,10 @@ use farshore_sim::shrink::shrink;
 use farshore_sim::world::{Outcome, run};
 use farshore_sim::{network, oracles};
 
+/// The server's allocator: a tenth of a run is memory that comes and goes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Violations of one run that are printed.
 const VIOLATIONS_SHOWN: usize = 5;
 /// Characters of a violation that the report of the bug bank prints.
@@ -37,6 +41,9 @@ struct Arguments {
     /// Run this seed alone, and make its plan smaller if it fails.
     #[arg(long, conflicts_with_all = ["seeds", "from", "minutes"])]
     seed: Option<u64>,
+    /// Judge causal consistency: other plans, with one kind of fault each, and a table of errors by fault.
+    #[arg(long)]
+    causal: bool,
     /// Plant the bugs of the bug bank one after the other, and run seeds until each is caught.
     #[cfg(feature = "bugs")]
     #[arg(long)]
@@ -58,7 +65,7 @@ fn main() -> ExitCode {
         return if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let passed = match arguments.seed {
-        Some(seed) => one(seed, arguments.narrate),
+        Some(seed) => one(seed, arguments.draw(), arguments.narrate),
         None => many(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -67,7 +74,7 @@ fn main() -> ExitCode {
 /// Whether every bug of the bank was caught.
 #[cfg(feature = "bugs")]
 fn bank(arguments: &Arguments) -> bool {
-    use farshore_sim::bank::{Caught, measure};
+    use farshore_sim::bank::{Caught, measure, median};
     use farshore_sync_core::bugs::Bug;
 
     let (first, threads) = (arguments.from.unwrap_or(0), arguments.threads.max(1));
@@ -77,29 +84,36 @@ fn bank(arguments: &Arguments) -> bool {
             Some(violation) => {
                 let what = violation.to_string();
                 let what: String = what.chars().take(VIOLATION_SHOWN_CHARS).collect();
-                println!("{name}: caught after {seeds} seeds, {seconds:.1} s: {what}");
+                println!("{name:<26} caught {seeds:>6} seeds {seconds:>7.1} s  {what}");
             }
-            None => println!("{name}: NOT CAUGHT in {seeds} seeds, {seconds:.1} s"),
+            None => println!("{name:<26} MISSED {seeds:>6} seeds {seconds:>7.1} s"),
         }
     };
     let wanted = |bug: &&Bug| arguments.bug.as_deref().is_none_or(|name| name == bug.as_str());
     let bugs: Vec<Bug> = Bug::ALL.iter().filter(wanted).copied().collect();
     let caught = measure(&bugs, first, arguments.seeds, threads, tell);
     let missed = caught.iter().filter(|caught| caught.violation.is_none()).count();
-    println!("{} of {} bugs caught", caught.len() - missed, caught.len());
+    let median = median(&caught).unwrap_or_default().as_secs_f64();
+    println!("{} of {} bugs caught, median {median:.1} s", caught.len() - missed, caught.len());
     missed == 0
 }
 
-fn one(seed: u64, narrate: bool) -> bool {
+impl Arguments {
+    fn draw(&self) -> fn(u64) -> Plan {
+        if self.causal { Plan::draw_causal } else { Plan::draw }
+    }
+}
+
+fn one(seed: u64, draw: fn(u64) -> Plan, narrate: bool) -> bool {
     println!("sim: --seed {seed}");
-    let outcome = run(&Plan::draw(seed));
+    let outcome = run(&draw(seed));
     let passed = outcome.violations.is_empty();
     if passed {
-        let again = run(&Plan::draw(seed));
+        let again = run(&draw(seed));
         println!("trace {}, {:?}", hex(&outcome.trace), outcome.covered);
         println!("the second run is the same: {}", again.trace == outcome.trace);
     } else {
-        explain(&Failure { seed, outcome }, narrate);
+        explain(&Failure { seed, outcome }, draw, narrate);
     }
     println!("sim: --seed {seed}");
     passed
@@ -118,9 +132,10 @@ fn many(arguments: &Arguments) -> bool {
     let limit = arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let goes_on = || limit.is_none_or(|limit| began.elapsed() < limit);
     let threads = arguments.threads.max(1);
-    let kept = Campaign { seeds: kept_seeds(KEPT_SEEDS), threads }.run(goes_on);
+    let (kept, draw) = (kept_seeds(KEPT_SEEDS), Plan::draw as fn(u64) -> Plan);
+    let kept = Campaign { seeds: kept, threads, draw }.run(goes_on);
     let new = (first..first.saturating_add(arguments.seeds)).collect();
-    let new = Campaign { seeds: new, threads }.run(goes_on);
+    let new = Campaign { seeds: new, threads, draw: arguments.draw() }.run(goes_on);
     let took = began.elapsed();
     let mut passed = true;
     for (name, report) in [("kept", &kept), ("new", &new)] {
@@ -128,8 +143,14 @@ fn many(arguments: &Arguments) -> bool {
     }
     let runs = kept.runs() + new.runs();
     println!("{runs} runs in {took:.1?}: {:.1} a second", runs as f64 / took.as_secs_f64());
-    if let Some(failure) = kept.failures.iter().chain(&new.failures).next() {
-        explain(failure, false);
+    if arguments.causal {
+        println!("{}", new.causal);
+    }
+    let failed = kept.failures.iter().map(|failure| (failure, draw));
+    if let Some((failure, draw)) =
+        failed.chain(new.failures.iter().map(|failure| (failure, arguments.draw()))).next()
+    {
+        explain(failure, draw, false);
     }
     println!("{seeds}");
     passed
@@ -155,10 +176,10 @@ fn tell(name: &str, report: &Report) -> bool {
 }
 
 /// The smallest plan that fails alike.
-fn explain(failure: &Failure, narrate: bool) {
+fn explain(failure: &Failure, draw: fn(u64) -> Plan, narrate: bool) {
     println!("seed {} fails:", failure.seed);
     show(&failure.outcome);
-    let (plan, outcome) = shrink(&Plan::draw(failure.seed), &failure.outcome);
+    let (plan, outcome) = shrink(&draw(failure.seed), &failure.outcome);
     println!("the smallest plan found that fails alike:");
     for (number, device) in plan.devices.iter().enumerate() {
         println!("  device {number}: tenant {}, {:?}", device.tenant, device.rights);

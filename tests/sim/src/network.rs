@@ -18,6 +18,7 @@ use farshore_sync_core::mutation::Transaction;
 use farshore_sync_core::row::RowState;
 use farshore_sync_core::wire::{ClientFrame, Frame as _, RowPayload, ServerFrame};
 use futures_util::{Sink, Stream};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite;
 
@@ -62,18 +63,52 @@ pub enum Dialling {
     Silent,
 }
 
-/// A message of one tenant that held bytes of another.
+/// Something that held bytes of a tenant that has no business there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leak {
-    /// The device that it was sent to.
-    pub device: usize,
-    /// The tenant whose bytes it held.
+    /// Where they were found.
+    pub place: String,
+    /// The tenant whose bytes they are.
     pub of_tenant: usize,
 }
+
+/// What the network carried.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    /// Messages either way.
+    pub messages: u64,
+    /// Frames to devices, each of which was searched for words of other tenants.
+    pub scanned_frames: u64,
+    /// Their bytes.
+    pub scanned_bytes: u64,
+}
+
+/// Rows that were sent to a device although it was suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwarranted {
+    /// The device.
+    pub device: usize,
+    /// How long after its suspension, in milliseconds.
+    pub after_ms: u64,
+}
+
+/// A suspension takes effect within this time, in milliseconds.
+pub const SUSPENSION_LIMIT_MS: u64 = 1_000;
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
 pub struct Network(Arc<Mutex<State>>);
+
+/// Waits until any device takes a message.
+#[derive(Debug, Clone)]
+pub struct Deliveries(Arc<Notify>);
+
+impl Deliveries {
+    /// The next one; those since the last time count as one.
+    pub async fn next(&self) {
+        self.0.notified().await;
+    }
+}
 
 struct State {
     timeline: Timeline,
@@ -87,8 +122,13 @@ struct State {
     canaries: Vec<Vec<u8>>,
     tenants: BTreeMap<usize, usize>,
     leaks: Vec<Leak>,
-    messages: u64,
-    scanned_bytes: u64,
+    sent: Sent,
+    /// Since when devices have been suspended, in milliseconds of the run.
+    suspended: BTreeMap<usize, u64>,
+    unwarranted: Vec<Unwarranted>,
+    /// How many messages each device has taken.
+    delivered: BTreeMap<usize, u64>,
+    deliveries: Deliveries,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,8 +208,11 @@ impl Network {
             canaries: Vec::new(),
             tenants: BTreeMap::new(),
             leaks: Vec::new(),
-            messages: 0,
-            scanned_bytes: 0,
+            sent: Sent::default(),
+            suspended: BTreeMap::new(),
+            unwarranted: Vec::new(),
+            delivered: BTreeMap::new(),
+            deliveries: Deliveries(Arc::new(Notify::new())),
         })))
     }
 
@@ -277,11 +320,40 @@ impl Network {
         self.lock().leaks.clone()
     }
 
-    /// How many messages were sent, and how many bytes of them were searched for words of other tenants.
+    /// How many messages a device has taken: without a further one, and without a write of its own, it shows what it
+    /// showed before.
     #[must_use]
-    pub fn sent(&self) -> (u64, u64) {
-        let state = self.lock();
-        (state.messages, state.scanned_bytes)
+    pub fn delivered(&self, device: usize) -> u64 {
+        self.lock().delivered.get(&device).copied().unwrap_or_default()
+    }
+
+    /// What tells that devices have taken messages.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        self.lock().deliveries.clone()
+    }
+
+    /// What was carried so far.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.lock().sent
+    }
+
+    /// From now on a device is suspended, or is not.
+    pub fn suspend(&self, device: usize, suspended: bool) {
+        let mut state = self.lock();
+        let now_ms = state.timeline.elapsed_ms();
+        if suspended {
+            state.suspended.entry(device).or_insert(now_ms);
+        } else {
+            state.suspended.remove(&device);
+        }
+    }
+
+    /// Rows that were sent to suspended devices.
+    #[must_use]
+    pub fn unwarranted(&self) -> Vec<Unwarranted> {
+        self.lock().unwarranted.clone()
     }
 
     /// A hash over every message of every connection, with its time.
@@ -319,7 +391,7 @@ impl Network {
 
 impl State {
     fn record(&mut self, pipe: &Pipe, message: &[u8]) {
-        self.messages += 1;
+        self.sent.messages += 1;
         let opened = envelope::open(message);
         let frame = opened.as_deref().unwrap_or_default();
         if NARRATE.load(Ordering::Relaxed) {
@@ -334,14 +406,30 @@ impl State {
             hasher.update(frame);
         }
         if pipe.direction == Direction::Down {
-            self.scanned_bytes += frame.len() as u64;
+            self.sent.scanned_frames += 1;
+            self.sent.scanned_bytes += frame.len() as u64;
+            self.look_for_unwarranted(pipe.device, frame);
             let own = self.tenants.get(&pipe.device).copied();
             let foreign = (0..self.canaries.len()).filter(|tenant| Some(*tenant) != own);
             for tenant in foreign {
                 if holds(frame, &self.canaries[tenant]) {
-                    self.leaks.push(Leak { device: pipe.device, of_tenant: tenant });
+                    let place = format!("a frame to device {}", pipe.device);
+                    self.leaks.push(Leak { place, of_tenant: tenant });
                 }
             }
+        }
+    }
+}
+
+impl State {
+    fn look_for_unwarranted(&mut self, device: usize, frame: &[u8]) {
+        let Some(since_ms) = self.suspended.get(&device) else { return };
+        let after_ms = self.timeline.elapsed_ms() - since_ms;
+        if after_ms > SUSPENSION_LIMIT_MS
+            && let Ok(ServerFrame::Page(page)) = ServerFrame::from_bytes(frame)
+            && !page.rows.is_empty()
+        {
+            self.unwarranted.push(Unwarranted { device, after_ms });
         }
     }
 }
@@ -400,7 +488,8 @@ fn narrate(now_ms: u64, pipe: &Pipe, frame: &[u8]) {
 }
 
 /// Whether a word stands in some bytes.
-fn holds(bytes: &[u8], word: &[u8]) -> bool {
+#[must_use]
+pub fn holds(bytes: &[u8], word: &[u8]) -> bool {
     let Some(first) = word.first() else { return false };
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|byte| byte == first) {
@@ -523,6 +612,16 @@ impl Pipe {
         Ok(())
     }
 
+    fn count_delivery(&self) {
+        if self.direction == Direction::Down
+            && let Some(network) = self.network.upgrade()
+        {
+            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
+            *network.delivered.entry(self.device).or_default() += 1;
+            network.deliveries.0.notify_one();
+        }
+    }
+
     fn poll_room(&self, context: &Context<'_>) -> Poll<Result<(), Broken>> {
         let mut state = self.lock();
         if state.is_over() {
@@ -553,6 +652,8 @@ impl End {
                                 state.bytes -= bytes.len();
                             }
                             state.wake_writer();
+                            drop(state);
+                            self.incoming.count_delivery();
                             return Poll::Ready(Some(Ok(item)));
                         }
                         *at

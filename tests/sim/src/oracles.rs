@@ -9,7 +9,7 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::history::{Cell, Deed, Fate, History, RowKey, View};
-use crate::network::Leak;
+use crate::network::{Leak, Unwarranted};
 use crate::shape::{self, ADDED_DEFAULT, Role, SITE_COLUMN, Shape, TEXT_FIELD};
 
 mod final_state;
@@ -42,12 +42,14 @@ pub enum Violation {
     WentBack(String),
     /// A queue did not drain.
     Stuck(String),
-    /// A frame of one tenant held bytes of another.
+    /// Bytes of a tenant stood where they have no business.
     Leaked(String),
-    /// A device shows rows that it may not read, or was let write where it may not.
+    /// A device was sent or shows rows that it may not read, or was let write where it may not.
     NotGranted(String),
     /// A stamp is in the future of the server.
     Clock(String),
+    /// What was read is not causally consistent.
+    Causal(String),
     /// The SDK or the server failed.
     Failed(String),
 }
@@ -69,6 +71,7 @@ impl Violation {
             Self::Leaked(_) => "leaked",
             Self::NotGranted(_) => "not granted",
             Self::Clock(_) => "clock",
+            Self::Causal(_) => "causal",
             Self::Failed(_) => "failed",
         }
     }
@@ -88,6 +91,7 @@ impl fmt::Display for Violation {
         | Self::Leaked(what)
         | Self::NotGranted(what)
         | Self::Clock(what)
+        | Self::Causal(what)
         | Self::Failed(what)) = self;
         write!(formatter, "{}: {what}", self.kind())
     }
@@ -157,10 +161,18 @@ pub fn only_granted(shape: &Shape, name: &str, view: &View, granted: &[Scope]) -
     foreign.map(|(row, _)| Violation::NotGranted(format!("{name} shows {row:?}"))).collect()
 }
 
-/// No frame may hold a byte of another tenant.
+/// No frame, log line, metric or refusal may hold a byte of a tenant that it is not about.
 #[must_use]
 pub fn leaks(found: &[Leak]) -> Vec<Violation> {
-    let text =
-        |leak: &Leak| format!("device {} was sent bytes of tenant {}", leak.device, leak.of_tenant);
+    let text = |leak: &Leak| format!("{} held bytes of tenant {}", leak.place, leak.of_tenant);
     found.iter().map(|leak| Violation::Leaked(text(leak))).collect()
+}
+
+/// Whoever is suspended is sent no more rows.
+#[must_use]
+pub fn unwarranted(found: &[Unwarranted]) -> Vec<Violation> {
+    let text = |sent: &Unwarranted| {
+        format!("device {} was sent rows {} ms after its suspension", sent.device, sent.after_ms)
+    };
+    found.iter().map(|sent| Violation::NotGranted(text(sent))).collect()
 }

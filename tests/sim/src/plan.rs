@@ -34,6 +34,76 @@ pub struct Plan {
     pub devices: Vec<DevicePlan>,
     /// What happens, in order.
     pub steps: Vec<Step>,
+    /// In runs that judge causal consistency, the one kind of fault.
+    pub causal: Option<CausalFault>,
+}
+
+/// The kinds of faults of runs that judge causal consistency: one of them in each, as in the Jepsen test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CausalFault {
+    /// None.
+    None,
+    /// Connections break.
+    Disconnect,
+    /// Messages wait or vanish, one way or both, and attempts to connect fail.
+    Partition,
+    /// Messages arrive in part.
+    Truncate,
+    /// The power of devices fails.
+    KillDevice,
+    /// The server ends in the middle of what it does.
+    KillServer,
+    /// The server's disk fails.
+    Disk,
+    /// Clocks are set by days.
+    Clock,
+    /// Devices are suspended for a while.
+    Suspend,
+}
+
+impl CausalFault {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Disconnect,
+        Self::Partition,
+        Self::Truncate,
+        Self::KillDevice,
+        Self::KillServer,
+        Self::Disk,
+        Self::Clock,
+        Self::Suspend,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Disconnect => "disconnect",
+            Self::Partition => "partition",
+            Self::Truncate => "truncate",
+            Self::KillDevice => "kill device",
+            Self::KillServer => "kill server",
+            Self::Disk => "disk",
+            Self::Clock => "clock",
+            Self::Suspend => "suspend",
+        }
+    }
+
+    const fn faults(self) -> &'static [Fault] {
+        match self {
+            Self::None => &[],
+            Self::Disconnect => &[Fault::Cut],
+            Self::Partition => &[Fault::Flow, Fault::Dial],
+            Self::Truncate => &[Fault::Truncate],
+            Self::KillDevice => &[Fault::CrashDevice],
+            Self::KillServer => &[Fault::CrashServer],
+            Self::Disk => &[Fault::FailDisk],
+            Self::Clock => &[Fault::DeviceClock, Fault::ServerClock],
+            Self::Suspend => &[Fault::Suspend],
+        }
+    }
 }
 
 /// A device.
@@ -203,6 +273,8 @@ pub enum OpKind {
     Move,
     /// Several rows that belong together.
     Batch,
+    /// Registers are read, and most times some are written.
+    Registers,
 }
 
 /// Kinds of faults; a plan has some of them only, so that each can show what the others would hide.
@@ -276,8 +348,38 @@ impl Plan {
             tenants,
             devices,
             steps: Vec::new(),
+            causal: None,
         };
         plan.steps = plan.draw_steps(chance);
+        plan
+    }
+
+    /// The plan of a seed that judges causal consistency.
+    #[must_use]
+    pub fn draw_causal(seed: u64) -> Self {
+        let chance = &mut Chance::apart(seed, 0x00ca_05a1);
+        let tenants = vec![Shape::registers(chance)];
+        let everything = vec![Some(Rights::Write); tenants[0].scopes().len()];
+        let device = DevicePlan { tenant: 0, rights: everything };
+        let devices = vec![device; chance.between(2, MAX_DEVICES) as usize];
+        let faults = CausalFault::ALL;
+        let causal = faults[(seed % faults.len() as u64) as usize];
+        let mut plan = Self { tenants, devices, causal: Some(causal), ..Self::draw(seed) };
+        let pace_ms = *chance.pick(&[5, 50, 1_000]).expect("there are some");
+        let steps = (0..chance.between(20, MAX_STEPS)).map(|_| {
+            let after_ms = chance.below(pace_ms);
+            let fault = chance.once_in(5).then(|| chance.pick(causal.faults()).copied()).flatten();
+            let action = match fault {
+                Some(fault) => plan.draw_fault(fault, chance),
+                None => Action::Write {
+                    device: plan.device(chance),
+                    ops: vec![Op { kind: OpKind::Registers, pick: chance.next() }],
+                },
+            };
+            Step { after_ms, action }
+        });
+        let steps = steps.collect();
+        plan.steps = steps;
         plan
     }
 

@@ -24,9 +24,11 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio_tungstenite::tungstenite::http::Response;
+use tracing::subscriber::DefaultGuard;
 
 use crate::disk::Disk;
 use crate::network::ServerEnd;
+use crate::sinks::Sinks;
 use crate::time::{START_MS, WallClock};
 
 /// The tenants that a run may have.
@@ -80,6 +82,7 @@ struct Shared {
     disk: Disk,
     clock: WallClock,
     config: Config,
+    sinks: Sinks,
     running: Mutex<Option<Running>>,
     lives: AtomicU32,
 }
@@ -103,13 +106,33 @@ impl Platform {
             Config::from_settings(&Settings::defaults()).expect("the defaults are a configuration");
         edit(&mut config);
         let (running, lives) = (Mutex::default(), AtomicU32::new(0));
-        Self(Arc::new(Shared { disk, clock, config, running, lives }))
+        let sinks = Sinks::default();
+        Self(Arc::new(Shared { disk, clock, config, sinks, running, lives }))
     }
 
     /// The server's wall clock.
     #[must_use]
     pub fn clock(&self) -> &WallClock {
         &self.0.clock
+    }
+
+    /// What leaves the server besides frames.
+    #[must_use]
+    pub fn sinks(&self) -> &Sinks {
+        &self.0.sinks
+    }
+
+    /// Writes the log of this thread to the sinks until the guard is dropped.
+    #[must_use]
+    pub fn log_here(&self) -> DefaultGuard {
+        self.0.sinks.log_here(&self.0.config)
+    }
+
+    /// Searches the metrics of the server, while it runs.
+    pub fn search_metrics(&self) {
+        if let Some((app, _)) = self.operate() {
+            self.0.sinks.search("the metrics", app.metrics().text().as_bytes(), &[]);
+        }
     }
 
     /// The server's disk.
@@ -170,7 +193,7 @@ impl Platform {
     }
 
     /// Lets a device in, or says why not; serves it until either side closes.
-    pub async fn accept(&self, token: String, end: ServerEnd) -> Option<Answer> {
+    pub async fn accept(&self, tenant: usize, token: String, end: ServerEnd) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
         let app = {
             let mut running = self.running();
@@ -181,7 +204,12 @@ impl Platform {
             running.connections.push(serving.abort_handle());
             answered
         };
-        app.await.ok()
+        let answer = app.await.ok()?;
+        if let Err(refusal) = &answer {
+            let body = refusal.body().as_deref().unwrap_or_default();
+            self.0.sinks.search("a refusal", body, &[tenant]);
+        }
+        Some(answer)
     }
 
     fn life(&self) -> Running {

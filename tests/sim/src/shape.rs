@@ -12,6 +12,10 @@ use crate::chance::Chance;
 pub const TEXT_FIELD: &str = "body";
 /// The column that puts a row into the scope of a site.
 pub const SITE_COLUMN: &str = "site_id";
+/// The collection of registers, and the column that holds what was written to one: see [`crate::causal`].
+pub const REGISTERS: &str = "registers";
+/// The set of everything that was written to a register.
+pub const VALUES_COLUMN: &str = "written";
 /// What a column that came with the second version holds in rows that were written before it.
 pub const ADDED_DEFAULT: i64 = 7;
 
@@ -60,6 +64,8 @@ pub enum Role {
     Any,
     /// They are only ever inserted, several by one transaction: `batch`, `size`.
     Batches,
+    /// Registers, in the scope of the tenant: see [`crate::causal`].
+    Registers,
 }
 
 /// One column.
@@ -86,6 +92,21 @@ impl Shape {
         collections.push(CollectionShape::batches(chance));
         collections.push(CollectionShape::draw(9, chance));
         Self { canary, sites, collections }
+    }
+
+    /// The shape of a tenant that has registers only.
+    pub fn registers(chance: &mut Chance) -> Self {
+        let canary = format!("{:016x}", chance.next());
+        let sites = vec![format!("s0-{canary}")];
+        let column =
+            ColumnShape { name: VALUES_COLUMN.into(), ..ColumnShape::new(0, ColumnType::Set) };
+        let registers = CollectionShape {
+            name: REGISTERS.into(),
+            role: Role::Registers,
+            by_site: false,
+            columns: vec![column],
+        };
+        Self { canary, sites, collections: vec![registers, CollectionShape::draw(9, chance)] }
     }
 
     /// The collections of a version of the schema.

@@ -20,22 +20,26 @@ use farshore_sync_core::row::RowState;
 use farshore_sync_core::wire::{Grant, Rights, sorted_grants};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
+use tokio::time::Instant;
+use tracing::subscriber::DefaultGuard;
 
-use crate::device::{Device, Parts};
+use crate::causal::{self, Causal};
+use crate::device::{Device, Parts, Written};
 use crate::disk::Disk;
 use crate::history::{Deed, Fate, History, RowKey, Transaction, View};
-use crate::network::Network;
+use crate::network::{Network, Sent};
 use crate::oracles::{self, Violation, Watch};
 use crate::plan::{Action, Op, Plan};
 use crate::platform::{Platform, TENANTS, tenant_id};
 use crate::shape::Shape;
+use crate::sinks::LOGGED_ONE_IN;
 use crate::time::{START_MS, Timeline, WallClock};
 
 /// After the last fault every queue drains within this time, in milliseconds.
 pub const DRAIN_LIMIT_MS: u64 = 180_000;
 /// How long everything has to stay quiet before copies are compared, in milliseconds.
 const QUIET_MS: u64 = 6_000;
-/// How often devices are looked at while time passes, in milliseconds.
+/// How soon devices are looked at once something has arrived, in milliseconds.
 const LOOK_EVERY_MS: u64 = 50;
 /// How often the end of a run looks whether everything has arrived, in milliseconds.
 const DRAIN_LOOK_MS: u64 = 250;
@@ -53,6 +57,8 @@ pub struct Outcome {
     pub trace: [u8; 32],
     /// What the run covered.
     pub covered: Covered,
+    /// What was read and written, and what is wrong with it, where causal consistency was judged.
+    pub causal: Option<Causal>,
 }
 
 /// What a run covered.
@@ -62,8 +68,12 @@ pub struct Covered {
     pub transactions: u64,
     /// Messages between devices and server.
     pub messages: u64,
-    /// Bytes that were searched for words of other tenants.
+    /// Frames to devices that were searched for words of other tenants.
+    pub scanned_frames: u64,
+    /// Their bytes.
     pub scanned_bytes: u64,
+    /// Log lines that were searched.
+    pub log_lines: u64,
     /// Group commits.
     pub commits: u64,
     /// Virtual time, in milliseconds.
@@ -77,7 +87,9 @@ impl Covered {
     pub fn add(&mut self, other: &Self) {
         self.transactions += other.transactions;
         self.messages += other.messages;
+        self.scanned_frames += other.scanned_frames;
         self.scanned_bytes += other.scanned_bytes;
+        self.log_lines += other.log_lines;
         self.commits += other.commits;
         self.virtual_ms += other.virtual_ms;
         self.drained_ms = self.drained_ms.max(other.drained_ms);
@@ -126,6 +138,7 @@ pub fn run(plan: &Plan) -> Outcome {
             )],
             trace: [0; 32],
             covered: Covered::default(),
+            causal: None,
         },
     }
 }
@@ -145,10 +158,13 @@ struct World<'a> {
     deleted: Vec<Vec<RowKey>>,
     versions: Vec<u32>,
     numbers: u64,
-    messages_seen: u64,
+    /// How many messages each device had taken when it was looked at; `None` where it did something since.
+    looked: Vec<Option<u64>>,
     epochs: u64,
     violations: Vec<Violation>,
     drained_ms: u64,
+    causal: Option<Causal>,
+    _logging: Option<DefaultGuard>,
 }
 
 impl<'a> World<'a> {
@@ -162,6 +178,7 @@ impl<'a> World<'a> {
         });
         for (tenant, shape) in plan.tenants.iter().enumerate() {
             network.watch_for(&shape.canary);
+            platform.sinks().watch_for(&shape.canary);
             platform.found(tenant).await;
         }
         let parts =
@@ -172,7 +189,9 @@ impl<'a> World<'a> {
         });
         let devices: Vec<_> = devices.collect();
         let tenants = plan.tenants.len();
+        let logging = plan.seed.is_multiple_of(LOGGED_ONE_IN);
         let mut world = Self {
+            _logging: logging.then(|| platform.log_here()),
             plan,
             timeline,
             watches: vec![Watch::default(); devices.len()],
@@ -181,10 +200,11 @@ impl<'a> World<'a> {
             deleted: vec![Vec::new(); tenants],
             versions: vec![1; tenants],
             numbers: 1_000,
-            messages_seen: 0,
+            looked: vec![None; plan.devices.len()],
             epochs: 0,
             violations: Vec::new(),
             drained_ms: 0,
+            causal: None,
             network,
             platform,
         };
@@ -232,7 +252,10 @@ impl<'a> World<'a> {
         if self.violations.is_empty() {
             self.judge().await;
         }
+        self.platform.search_metrics();
         self.violations.extend(oracles::leaks(&self.network.leaks()));
+        self.violations.extend(oracles::leaks(&self.platform.sinks().leaks()));
+        self.violations.extend(oracles::unwarranted(&self.network.unwarranted()));
         self.outcome()
     }
 
@@ -242,7 +265,7 @@ impl<'a> World<'a> {
         for device in &self.devices {
             hasher.update(format!("{:?}", device.view()).as_bytes());
         }
-        let (messages, scanned_bytes) = self.network.sent();
+        let Sent { messages, scanned_frames, scanned_bytes } = self.network.sent();
         let transactions = self.histories.iter().map(|history| history.transactions.len() as u64);
         Outcome {
             violations: self.violations,
@@ -250,34 +273,38 @@ impl<'a> World<'a> {
             covered: Covered {
                 transactions: transactions.sum(),
                 messages,
+                scanned_frames,
                 scanned_bytes,
+                log_lines: self.platform.sinks().lines(),
                 commits: self.platform.disk().commits(),
                 virtual_ms: self.timeline.elapsed_ms(),
                 drained_ms: self.drained_ms,
             },
+            causal: self.causal,
         }
     }
 
-    /// Lets time pass, and looks at the devices whenever something arrived.
+    /// Lets time pass, and looks at the devices soon after something arrived.
     async fn pass(&mut self, time_ms: u64) {
-        let until_ms = self.timeline.elapsed_ms() + time_ms;
-        loop {
-            let left_ms = until_ms.saturating_sub(self.timeline.elapsed_ms());
-            if left_ms == 0 {
-                return;
+        let until = Instant::now() + Duration::from_millis(time_ms);
+        let deliveries = self.network.deliveries();
+        while Instant::now() < until {
+            if tokio::time::timeout_at(until, deliveries.next()).await.is_ok() {
+                let soon = Instant::now() + Duration::from_millis(LOOK_EVERY_MS);
+                tokio::time::sleep_until(soon.min(until)).await;
             }
-            tokio::time::sleep(Duration::from_millis(left_ms.min(LOOK_EVERY_MS))).await;
-            let (messages, _) = self.network.sent();
-            if messages != self.messages_seen {
-                self.messages_seen = messages;
-                self.look();
-            }
+            self.look();
         }
     }
 
-    /// What must hold on every device at every moment.
+    /// What must hold on every device at every moment. Whoever has taken no message and done nothing shows what it
+    /// showed before.
     fn look(&mut self) {
         for (device, watch) in self.devices.iter().zip(&mut self.watches) {
+            let delivered = Some(self.network.delivered(device.index));
+            if std::mem::replace(&mut self.looked[device.index], delivered) == delivered {
+                continue;
+            }
             let (Some(client), Some(status)) = (device.client(), device.status()) else { continue };
             let shape = &self.plan.tenants[device.tenant];
             match Watch::whole(shape, client, &status) {
@@ -345,18 +372,21 @@ impl<'a> World<'a> {
     }
 
     fn write(&mut self, device: usize, ops: &[Op]) {
+        self.looked[device] = None;
         let device = &mut self.devices[device];
         let tenant = device.tenant;
         let (shape, deleted) = (&self.plan.tenants[tenant], &self.deleted[tenant]);
         match device.write(shape, deleted, ops, &mut self.numbers) {
-            Ok(Some((number, deeds))) => {
+            Ok(Some(Written { number, deeds, read })) => {
                 let gone = deeds.iter().filter_map(|deed| match deed {
                     Deed::Delete { row } => Some(row.clone()),
                     _ => None,
                 });
                 self.deleted[tenant].extend(gone);
-                let made =
-                    Transaction { device: device.index, number, deeds, fate: Fate::Accepted };
+                // Numbers of transactions begin with one.
+                let number = number.unwrap_or_default();
+                let (device, fate) = (device.index, Fate::Accepted);
+                let made = Transaction { device, number, deeds, fate, read };
                 self.histories[tenant].transactions.push(made);
             }
             Ok(None) => {}
@@ -365,6 +395,7 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, device: usize) {
+        self.looked[device] = None;
         let every_scope = self.every_scope(self.devices[device].tenant);
         if let Err(error) = self.devices[device].start(&every_scope, self.plan.token_life_ms) {
             self.violations
@@ -412,6 +443,7 @@ impl<'a> World<'a> {
         };
         if done.is_ok() {
             self.devices[device].suspended = suspended;
+            self.network.suspend(device, suspended);
         }
     }
 
@@ -439,6 +471,7 @@ impl<'a> World<'a> {
                     let record = store.device(device.id).await.expect("the memory store reads");
                     if let Some(record) = record {
                         device.suspended = record.suspended;
+                        self.network.suspend(device.index, record.suspended);
                         device.grants = sorted_grants(record.grants);
                     }
                     self.watches[device.index].retire();
@@ -450,6 +483,7 @@ impl<'a> World<'a> {
 
     /// The app looks at what was refused. What it does not know for certain to be refused it leaves alone.
     fn review(&mut self, device: usize, pick: u64, again: bool) {
+        self.looked[device] = None;
         self.watches[device].forget();
         let tenant = self.devices[device].tenant;
         let Some(client) = self.devices[device].client().cloned() else { return };
@@ -580,6 +614,15 @@ impl<'a> World<'a> {
                     return;
                 }
             }
+        }
+        if self.plan.causal.is_some() {
+            let last: Vec<_> = views.iter().map(causal::registers).collect();
+            let causal = Causal::judge(&self.histories[0], &last);
+            let found = causal.errors.iter();
+            self.violations.extend(
+                found.map(|(error, what)| Violation::Causal(format!("{}: {what}", error.as_str()))),
+            );
+            self.causal = Some(causal);
         }
         for (tenant, shape) in self.plan.tenants.iter().enumerate() {
             // Tenants and their first devices have the same numbers.

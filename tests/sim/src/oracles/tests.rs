@@ -3,17 +3,23 @@
 //! Those that look at a running device (digests, clocks, queues that do not drain, copies that had to be mended) are
 //! shown to fail by the bug bank.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use farshore_client::Status;
-use farshore_sync_core::ids::RowId;
+use farshore_server::config::{Config, Settings};
+use farshore_sync_core::ids::{CollectionId, RowId};
 use farshore_sync_core::schema::ColumnType;
+use farshore_sync_core::wire::{Frame as _, Page, RowEntry, RowPayload, ServerFrame};
 use futures_util::SinkExt as _;
 use tokio::runtime::Builder;
 
 use super::*;
 use crate::chance::Chance;
 use crate::history::Transaction;
-use crate::network::Network;
+use crate::network::{Network, SUSPENSION_LIMIT_MS};
+use crate::platform::TENANTS;
+use crate::sinks::Sinks;
 use crate::time::Timeline;
 
 const SEEN: &str = "seen";
@@ -45,6 +51,7 @@ fn history<const N: usize>(transactions: [(Fate, Vec<Deed>); N]) -> History {
         number,
         deeds,
         fate,
+        read: None,
     });
     History { transactions: made.collect(), restored: false }
 }
@@ -225,6 +232,55 @@ fn a_frame_with_the_word_of_another_tenant_is_a_leak() {
             let message = axum::extract::ws::Message::Binary(Bytes::from(sealed));
             server.send(message).await.unwrap();
             assert_eq!(leaks(&network.leaks()).len(), expected, "{frame}");
+        }
+        assert_eq!(network.sent().scanned_frames, 2);
+    });
+}
+
+#[test]
+fn a_log_line_a_metric_or_a_refusal_with_the_word_of_another_tenant_is_a_leak() {
+    let config = Config::from_settings(&Settings::defaults()).unwrap();
+    let sinks = Sinks::default();
+    for canary in ["word-one", "word-two"] {
+        sinks.watch_for(canary);
+    }
+    let found = || leaks(&sinks.leaks()).len();
+    {
+        let _logging = sinks.log_here(&config);
+        tracing::info!(tenant = TENANTS[0], scope = "word-one", "its own");
+        tracing::info!("nobody's");
+        assert_eq!(found(), 0);
+        tracing::info!(tenant = TENANTS[0], scope = "word-two", "another's");
+        assert_eq!(found(), 1);
+        tracing::warn!(value = "word-one", "whose it is nobody knows");
+        assert_eq!((found(), sinks.lines()), (2, 4));
+    }
+    sinks.search("a refusal", b"word-two", &[1]);
+    assert_eq!(found(), 2);
+    sinks.search("a refusal", b"word-one", &[1]);
+    sinks.search("the metrics", b"label=word-one", &[]);
+    assert_eq!(found(), 4);
+}
+
+#[test]
+fn rows_for_a_suspended_device_are_seen_once_it_had_time_to_hear_of_it() {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let network = Network::new(Timeline::begin(), 1, (0, 0));
+        let (_client, mut server) = network.connect(0);
+        let row = RowEntry {
+            scope: 0,
+            collection: CollectionId(1),
+            row: RowId::from_bytes([1; 16]),
+            payload: RowPayload::Departed,
+        };
+        let page = ServerFrame::Page(Page { rows: vec![row], ..Page::default() });
+        network.suspend(0, true);
+        for (passes_ms, expected) in [(SUSPENSION_LIMIT_MS, 0), (1, 1)] {
+            tokio::time::sleep(Duration::from_millis(passes_ms)).await;
+            let sealed = Bytes::from(farshore_api::envelope::seal(&page.to_bytes()));
+            server.send(axum::extract::ws::Message::Binary(sealed)).await.unwrap();
+            assert_eq!(unwarranted(&network.unwarranted()).len(), expected);
         }
     });
 }
