@@ -123,7 +123,9 @@ impl Tx<'_> {
         self.connection
             .prepare_cached("INSERT INTO fs_outbox (number, answered, bytes) VALUES (?1, ?2, ?3)")?
             .execute(params![to_sql(number), to_sql(seq), transaction.encode()])?;
-        self.known.progress.unconfirmed += 1;
+        let progress = &mut self.known.progress;
+        progress.unconfirmed += 1;
+        progress.answered_through = progress.answered_through.max(number);
         self.touched.outbox = true;
         for key in self.transaction(number)?.rows() {
             self.take_back_row(key, number)?;

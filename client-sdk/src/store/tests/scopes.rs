@@ -136,6 +136,19 @@ fn what_the_server_took_after_all_stays_on_the_rows_that_are_left() {
 }
 
 #[test]
+fn what_the_server_took_after_all_lands_although_nothing_was_answered_before() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    local.greet(&server);
+    local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
+    let outcomes = server.push(local.id, &local.outbox());
+    change_grants(&local, &mut server, vec![grant("tenant")]);
+    local.outcomes(outcomes);
+    local.sync_in_step(&mut server);
+    assert_eq!(local.store.counts().unwrap().unconfirmed, 0);
+    local.check();
+}
+
+#[test]
 fn a_transaction_that_the_server_has_decided_on_waits_for_its_answer_even_without_its_scope() {
     let (local, mut server) = (Device::new(1), Server::new());
     let visit = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
