@@ -28,6 +28,7 @@ use std::path::{Path, absolute};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use farshore_log_check::LogState;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
@@ -152,6 +153,9 @@ pub fn unlock(
 /// # Errors
 /// [`OpenError::Missing`], [`OpenError::PlainFile`], [`OpenError::WrongKey`], [`OpenError::Damaged`], [`OpenError::NewerSchema`], [`OpenError::Busy`], [`OpenError::Io`].
 pub fn open(path: &Path, key: &StoreKey, mode: OpenMode) -> Result<Connection, OpenError> {
+    if mode == OpenMode::ReadWrite {
+        check_log(path)?;
+    }
     let connection = connect(path, &key.data_key, mode)?;
     check_head(path, &connection, key)?;
     check_is_ours(path, &connection)?;
@@ -163,6 +167,40 @@ pub fn open(path: &Path, key: &StoreKey, mode: OpenMode) -> Result<Connection, O
         return Err(OpenError::Io { path: path.to_owned(), source });
     }
     Ok(connection)
+}
+
+/// Whether every page that the connection has read was authentic.
+///
+/// SQLCipher gives a page that is not out as zeros, and leaves it to SQLite to stumble over them. In the middle of a
+/// long value SQLite does not: what was read must not be believed before this was asked. The connection is of no use
+/// from then on.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn is_sound(connection: &Connection) -> rusqlite::Result<bool> {
+    // SQLCipher answers while the statement is prepared, so it must not come from a cache.
+    let status: String = connection.query_row("PRAGMA cipher_status", [], |row| row.get(0))?;
+    Ok(status == "1")
+}
+
+/// What a connection leaves behind when it closes as the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnClose {
+    /// The log goes into the file and is removed.
+    TidyLog,
+    /// Every file stays as it is: for a store that may not be sound.
+    LeaveFiles,
+}
+
+/// Says what becomes of the log when the connection closes as the last one; [`open`] gives it out with
+/// [`OnClose::TidyLog`].
+///
+/// # Errors
+/// Those of SQLite.
+pub fn on_close(connection: &Connection, then: OnClose) -> rusqlite::Result<()> {
+    let leave = then == OnClose::LeaveFiles;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)?;
+    Ok(())
 }
 
 /// Reads the whole database and checks every page's authentication code and every table's structure.
@@ -181,6 +219,18 @@ pub fn verify(path: &Path, key: &StoreKey) -> Result<(), OpenError> {
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(OpenError::sqlite(path))?;
     if structure == "ok" { Ok(()) } else { Err(OpenError::damaged(path, structure)) }
+}
+
+/// SQLite forgets what lies behind a damaged place of the log without a word.
+fn check_log(path: &Path) -> Result<(), OpenError> {
+    let detail = match farshore_log_check::check_log_of(path).map_err(OpenError::io(path))? {
+        LogState::Sound => return Ok(()),
+        LogState::HeaderDamaged => "the header of its log is not what was written".to_owned(),
+        LogState::FrameDamaged(frame) => {
+            format!("frame {frame} of its log is not what was written, and commits follow it")
+        }
+    };
+    Err(OpenError::damaged(path, detail))
 }
 
 /// What the first bytes of a file say about it.

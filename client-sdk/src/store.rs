@@ -27,6 +27,8 @@ use layout::{CollectionLayout, Layout};
 use readers::{Reader, Readers};
 use transaction::{Known, Touched, Tx};
 
+use crate::encrypted_file::{self, OnClose};
+
 mod adopt;
 mod changes;
 mod check;
@@ -99,6 +101,8 @@ struct Writer {
     connection: Connection,
     known: Known,
     open_documents: OpenDocuments,
+    /// Whether the connection has read what is not authentic: it gives out nothing but errors from then on.
+    useless: bool,
 }
 
 impl Store {
@@ -112,6 +116,7 @@ impl Store {
             connection: opened.connection,
             known: opened.known,
             open_documents: OpenDocuments::default(),
+            useless: false,
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -364,15 +369,43 @@ impl Store {
     ) -> Result<T, E> {
         let (value, touched) = {
             let mut writer = self.writer();
-            let Writer { connection, known, open_documents } =
-                writer.as_mut().ok_or(StoreError::Closed)?;
-            let (layout, path) = (&self.shared.layout, &self.shared.path);
-            let tx = Tx::begin(connection, layout, known, open_documents, path);
-            let (value, tx) = work(tx.map_err(|failure| self.fail(failure))?)?;
-            (value, tx.commit().map_err(|failure| self.fail(failure))?)
+            let writer = writer.as_mut().ok_or(StoreError::Closed)?;
+            if writer.useless {
+                self.replace_connection(writer)?;
+            }
+            let done = self.transact_with(writer, work);
+            if done.is_err() {
+                writer.useless = !encrypted_file::is_sound(&writer.connection).unwrap_or(false);
+            }
+            done?
         };
         self.publish(touched);
         Ok(value)
+    }
+
+    fn transact_with<T, E: From<StoreError>>(
+        &self,
+        writer: &mut Writer,
+        work: impl FnOnce(Tx<'_>) -> Result<(T, Tx<'_>), E>,
+    ) -> Result<(T, Touched), E> {
+        let Writer { connection, known, open_documents, .. } = writer;
+        let (layout, path) = (&self.shared.layout, &self.shared.path);
+        let tx = Tx::begin(connection, layout, known, open_documents, path);
+        let (value, tx) = work(tx.map_err(|failure| self.fail(failure))?)?;
+        Ok((value, tx.commit().map_err(|failure| self.fail(failure))?))
+    }
+
+    /// Opens the file anew: whether it is damaged or the disk only failed for a moment, the next reads tell.
+    fn replace_connection(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        // Whatever the old one believes, its end must not write.
+        encrypted_file::on_close(&writer.connection, OnClose::LeaveFiles)
+            .map_err(|error| self.fail(error.into()))?;
+        let connection = self.shared.readers.connect_writer()?;
+        let known = Known::load(&connection).map_err(|failure| self.fail(failure))?;
+        open::settle(&connection, &self.shared.path).map_err(|failure| self.fail(failure))?;
+        let open_documents = OpenDocuments::default();
+        *writer = Writer { connection, known, open_documents, useless: false };
+        Ok(())
     }
 
     fn publish(&self, touched: Touched) {

@@ -265,6 +265,8 @@ pub enum QueryError {
 pub(super) enum Failure {
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Device(std::io::Error),
     #[error("damaged: {0}")]
     Damaged(String),
     #[error("protocol: {0}")]
@@ -294,6 +296,10 @@ impl StoreError {
                 }
                 _ => Self::Sqlite { path, source: error },
             },
+            Failure::Device(source) => {
+                let source = encrypted_file::OpenError::Io { path, source };
+                Self::Open { source: Box::new(source) }
+            }
             Failure::Damaged(detail) => Self::Damaged { path, detail },
             Failure::Protocol(detail) => Self::Protocol { detail },
         }

@@ -18,7 +18,7 @@ use super::readers::Readers;
 use super::tables;
 use super::transaction::{Known, Tx};
 use super::upgrade::{self, Misfit, Relation};
-use crate::encrypted_file::{self, OpenMode, StoreKey};
+use crate::encrypted_file::{self, OnClose, OpenMode, StoreKey};
 use crate::vault::{KeyVault, VaultLabel};
 
 /// The ending of a database's file name.
@@ -70,10 +70,8 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     let label = VaultLabel::new(options.name.clone())?;
     let path = options.dir.join(format!("{}.{FILE_ENDING}", options.name));
     let key = unlock(options, &path, &label)?;
-    let connection = encrypted_file::open(&path, &key, OpenMode::ReadWrite)?;
-    connection.set_prepared_statement_cache_capacity(WRITER_STATEMENTS);
+    let connection = connect_writer(&path, &key)?;
     let fail = |failure| OpenError::Store(StoreError::new(&path, failure));
-    functions::register(&connection).map_err(|error| fail(error.into()))?;
     if has_tables(&connection).map_err(fail)? {
         let found = Progress::load(&connection).map_err(fail)?.device;
         if found != options.device {
@@ -84,7 +82,37 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     }
     let layout = fit(&connection, options, &path)?;
     let known = Known::load(&connection).map_err(fail)?;
+    settle(&connection, &path).map_err(fail)?;
     Ok(Opened { readers: Readers::new(path.clone(), key), path, layout, connection, known })
+}
+
+/// A connection that writes. Until it is settled, closing it leaves the files as they are.
+pub(super) fn connect_writer(path: &Path, key: &StoreKey) -> Result<Connection, OpenError> {
+    let connection = encrypted_file::open(path, key, OpenMode::ReadWrite)?;
+    connection.set_prepared_statement_cache_capacity(WRITER_STATEMENTS);
+    let fail = |error: rusqlite::Error| OpenError::Store(StoreError::new(path, error.into()));
+    encrypted_file::on_close(&connection, OnClose::LeaveFiles).map_err(fail)?;
+    functions::register(&connection).map_err(fail)?;
+    Ok(connection)
+}
+
+/// What was read of the store is sound and durable: from here on it may acknowledge, and closing it tidies up.
+pub(super) fn settle(connection: &Connection, path: &Path) -> Result<(), Failure> {
+    require_sound(connection)?;
+    in_transaction(connection, || {
+        // A sync that failed in an earlier life may have left in memory what is not on the disk.
+        farshore_log_check::make_durable(path).map_err(Failure::Device)
+    })?;
+    Ok(encrypted_file::on_close(connection, OnClose::TidyLog)?)
+}
+
+/// An error where the connection has read what is not authentic.
+pub(super) fn require_sound(connection: &Connection) -> Result<(), Failure> {
+    if encrypted_file::is_sound(connection)? {
+        Ok(())
+    } else {
+        Err(Failure::damaged("a page that was read is not what was written"))
+    }
 }
 
 fn unlock(options: &StoreOptions, path: &Path, label: &VaultLabel) -> Result<StoreKey, OpenError> {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use super::error::{Failure, StoreError};
+use super::error::{Failure, OpenError, StoreError};
 use super::functions;
+use super::open;
 use super::query::ReadGuard;
 use crate::encrypted_file::{self, OpenMode, StoreKey};
 
@@ -49,12 +50,35 @@ impl Readers {
     }
 
     /// Reads with one of the connections; waits while all are in use.
+    ///
+    /// A connection that has read what is not authentic is closed: it would give out nothing but errors from then on,
+    /// also where the disk only failed for a moment.
     pub(super) fn with<T, E: From<StoreError>>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, E>,
     ) -> Result<T, E> {
-        let lent = self.lend()?;
-        read(lent.reader.as_ref().expect("it is there until it goes back"))
+        let mut lent = self.lend()?;
+        let reader = lent.reader.as_ref().expect("it is there until it goes back");
+        let found = read(reader);
+        match open::require_sound(&reader.connection) {
+            Ok(()) => found,
+            Err(unsound) => {
+                lent.reader = None;
+                found.and_then(|_| Err(StoreError::new(&self.path, unsound).into()))
+            }
+        }
+    }
+
+    /// A new connection that writes, in the place of one that is of no use any more.
+    pub(super) fn connect_writer(&self) -> Result<Connection, StoreError> {
+        let state = self.state();
+        let key = state.key.as_ref().ok_or(StoreError::Closed)?;
+        match open::connect_writer(&self.path, key) {
+            Ok(connection) => Ok(connection),
+            Err(OpenError::File(source)) => Err(StoreError::Open { source: Box::new(source) }),
+            Err(OpenError::Store(error)) => Err(error),
+            Err(other) => Err(StoreError::new(&self.path, Failure::damaged(other.to_string()))),
+        }
     }
 
     fn lend(&self) -> Result<Lent<'_>, StoreError> {

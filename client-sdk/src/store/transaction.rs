@@ -15,6 +15,7 @@ use super::documents::{DocumentWork, OpenDocuments};
 use super::error::{Failure, StoreError};
 use super::layout::Layout;
 use super::numbers::{Devices, DevicesIn, ScopeNumber, Scopes};
+use super::open;
 use super::outbox::ReadTransactions;
 use super::progress::Progress;
 
@@ -127,6 +128,7 @@ impl<'a> Tx<'a> {
             self.known.progress.save(self.connection)?;
         }
         self.at_hand = None;
+        open::require_sound(self.connection)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
         self.known.stale = false;

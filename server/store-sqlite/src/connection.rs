@@ -1,14 +1,17 @@
 //! An encrypted connection and its settings.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use farshore_log_check::LogState;
 use farshore_store::StoreError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::SqliteConfig;
 use crate::data_key::DataKey;
-use crate::failure::Failure;
+use crate::failure::{Failure, file_error};
 
 /// Earlier versions of SQLite can damage a file when its write-ahead log starts anew.
 const OLDEST_SQLITE_VERSION_NUMBER: i32 = 3_051_003;
@@ -43,7 +46,11 @@ pub(crate) fn open(
     if role == Role::Creator {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
+    if role == Role::Writer {
+        check_log(path)?;
+    }
     let connection = Connection::open_with_flags(path, flags)?;
+    on_close(&connection, OnClose::LeaveFiles)?;
     connection.execute_batch(&key.pragma())?;
     connection.execute_batch(CIPHER)?;
     connection.busy_timeout(Duration::from_millis(config.busy_timeout_ms.into()))?;
@@ -64,7 +71,62 @@ pub(crate) fn open(
 /// Closes the only connection to a database, whose log is empty and gone then.
 pub(crate) fn close_whole(database: Connection) -> Result<(), Failure> {
     database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")?;
+    on_close(&database, OnClose::TidyLog)?;
     database.close().map_err(|(_, error)| error.into())
+}
+
+/// What a connection leaves behind when it closes as the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnClose {
+    /// The log goes into the file and is removed.
+    TidyLog,
+    /// Every file stays as it is: for a tenant that may not be sound. A connection begins so.
+    LeaveFiles,
+}
+
+/// Says what becomes of the log when the connection closes as the last one.
+pub(crate) fn on_close(connection: &Connection, then: OnClose) -> Result<(), Failure> {
+    let leave = then == OnClose::LeaveFiles;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)?;
+    Ok(())
+}
+
+/// An error where the connection has read what is not authentic.
+///
+/// SQLCipher gives a page that is not out as zeros, and leaves it to SQLite to stumble over them. In the middle of a
+/// long value SQLite does not: what was read must not be believed before this was asked. The connection is of no use
+/// from then on.
+pub(crate) fn require_sound(connection: &Connection) -> Result<(), Failure> {
+    // SQLCipher answers while the statement is prepared, so it must not come from a cache.
+    let status: String = connection.query_row("PRAGMA cipher_status", [], |row| row.get(0))?;
+    if status == "1" {
+        Ok(())
+    } else {
+        Err(Failure::Damaged("a page that was read is not what was written".to_owned()))
+    }
+}
+
+/// Whether there is a log with something in it.
+pub(crate) fn has_log(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    fs::metadata(name).is_ok_and(|log| log.len() > 0)
+}
+
+/// SQLite forgets what lies behind a damaged place of the log without a word.
+fn check_log(path: &Path) -> Result<(), Failure> {
+    let operation = "look at the log";
+    let state = farshore_log_check::check_log_of(path).map_err(file_error(operation, path))?;
+    let path = path.display();
+    match state {
+        LogState::Sound => Ok(()),
+        LogState::HeaderDamaged => {
+            Err(Failure::Damaged(format!("{path}: the header of its log is not what was written")))
+        }
+        LogState::FrameDamaged(frame) => Err(Failure::Damaged(format!(
+            "{path}: frame {frame} of its log is not what was written, and commits follow it"
+        ))),
+    }
 }
 
 fn cache_kib(connection: &Connection, kib: u32) -> rusqlite::Result<()> {

@@ -1,6 +1,7 @@
 //! An open tenant: one writer, a few readers beside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use farshore_store::StoreError;
@@ -12,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, Role};
+use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
-use crate::failure::Failure;
+use crate::failure::{Failure, file_error};
 use crate::migrations;
 use crate::scope_numbers::ScopeNumbers;
 
@@ -41,6 +42,8 @@ pub(crate) struct OpenTenant {
     config: Arc<SqliteConfig>,
     /// `None` once it was ended.
     writer: Mutex<Option<Connection>>,
+    /// Whether the writer has read what is not authentic: it gives out nothing but errors from then on.
+    writer_is_useless: AtomicBool,
     idle_readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
     /// Why there are no connections any more.
@@ -58,14 +61,13 @@ impl OpenTenant {
         key: DataKey,
         config: Arc<SqliteConfig>,
     ) -> Result<Self, StoreError> {
-        let writer = connection::open(&path, &key, Role::Writer, &config);
-        let writer =
-            writer.and_then(|mut writer| migrations::migrate(&mut writer).map(|()| writer));
+        let writer = open_writer(&path, &key, &config);
         let writer = writer.map_err(|failure| failure.during("open a tenant's database"))?;
         Ok(Self {
             path,
             key,
             writer: Mutex::new(Some(writer)),
+            writer_is_useless: AtomicBool::new(false),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
             ended: OnceLock::new(),
@@ -86,8 +88,27 @@ impl OpenTenant {
         if lock(&self.frozen_by).is_some() {
             return Err(StoreError::Frozen.into());
         }
+        if self.writer_is_useless.load(Ordering::Acquire) {
+            // Whether the file is damaged or the disk only failed for a moment, the next reads tell.
+            connection::on_close(writer, OnClose::LeaveFiles)?;
+            *writer = open_writer(&self.path, &self.key, &self.config)?;
+            self.writer_is_useless.store(false, Ordering::Release);
+        }
+        let done = self.transact(writer, work);
+        if done.is_err() && connection::require_sound(writer).is_err() {
+            self.writer_is_useless.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    fn transact<T>(
+        &self,
+        writer: &mut Connection,
+        work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(self, &transaction)?;
+        connection::require_sound(&transaction)?;
         transaction.commit()?;
         Ok(done)
     }
@@ -107,6 +128,7 @@ impl OpenTenant {
         };
         let snapshot = reader.transaction()?;
         let done = work(self, &snapshot)?;
+        connection::require_sound(&snapshot)?;
         snapshot.finish()?;
         if self.ended.get().is_none() {
             lock(&self.idle_readers).push(reader);
@@ -200,6 +222,27 @@ impl SqliteTenant {
         });
         done.await?.map_err(|failure| failure.during(operation))
     }
+}
+
+/// The connection that commits, on tables that are up to date.
+fn open_writer(path: &Path, key: &DataKey, config: &SqliteConfig) -> Result<Connection, Failure> {
+    let had_log = connection::has_log(path);
+    let mut writer = connection::open(path, key, Role::Writer, config)?;
+    let ready = migrations::migrate(&mut writer)
+        .and_then(|()| connection::require_sound(&writer))
+        .and_then(|()| make_durable(&mut writer, path));
+    if ready.is_ok() || !had_log {
+        connection::on_close(&writer, OnClose::TidyLog)?;
+    }
+    ready.map(|()| writer)
+}
+
+/// A sync that failed in an earlier life may have left in memory what is not on the disk.
+fn make_durable(writer: &mut Connection, path: &Path) -> Result<(), Failure> {
+    let operation = "write the log again";
+    let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    farshore_log_check::make_durable(path).map_err(file_error(operation, path))?;
+    Ok(alone.rollback()?)
 }
 
 /// Runs blocking work; its panic goes on in the caller.

@@ -3,7 +3,11 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::super::{CreateMode, OpenError, Store, StoreError, StoreOptions, WriteError};
+use farshore_sync_core::value::Value;
+
+use super::super::{
+    CreateMode, OpenError, QueryError, SqlValue, Store, StoreError, StoreOptions, WriteError,
+};
 use super::harness::{Device, NOW, device};
 use crate::encrypted_file;
 
@@ -123,4 +127,77 @@ fn another_process_that_holds_the_database_is_named() {
     holder.join().unwrap().unwrap();
     local.insert_item("after");
     assert_eq!(local.standing().next_number, 3);
+}
+
+/// A page of a database file, in bytes.
+const PAGE_BYTES: usize = 4096;
+
+/// SQLCipher reads a page that is not authentic as zeros, and in the middle of a long value nothing stumbles over them.
+#[test]
+fn damage_in_the_middle_of_a_long_value_is_told_and_nothing_is_written() {
+    let local = Device::new(1);
+    let photo: Vec<u8> = (0..20_000_u32).map(|at| at as u8).collect();
+    let row = local.write(|tx| tx.insert("items", None, &[("photo", Value::Bytes(photo.clone()))]));
+    local.store.close().unwrap();
+    let path = local.dir.path().join("store.db");
+    let sound = fs::read(&path).unwrap();
+    let (mut told, mut refused) = (0, 0);
+    for page in 1..sound.len() / PAGE_BYTES {
+        let mut content = sound.clone();
+        content[page * PAGE_BYTES + 2_000] ^= 1;
+        fs::write(&path, &content).unwrap();
+        let store = match Store::open(local.options()) {
+            Ok(store) => store,
+            Err(error) => {
+                let damaged = matches!(
+                    error,
+                    OpenError::Store(StoreError::Damaged { .. })
+                        | OpenError::File(encrypted_file::OpenError::Damaged { .. })
+                );
+                assert!(damaged, "page {page}: {error}");
+                assert!(fs::read(&path).unwrap() == content, "page {page}: the file has changed");
+                refused += 1;
+                continue;
+            }
+        };
+        match store.query("SELECT photo FROM items", &[]) {
+            Ok(found) => {
+                assert_eq!(found.rows, [[SqlValue::Bytes(photo.clone())]], "page {page}");
+                let edited =
+                    store.write(NOW, |tx| tx.update("items", row, &[("size", Value::Int(1))]));
+                let damaged = matches!(edited, Err(WriteError::Store(StoreError::Damaged { .. })));
+                assert!(edited.is_ok() || damaged, "page {page}: {edited:?}");
+            }
+            Err(QueryError::Store(StoreError::Damaged { .. })) => told += 1,
+            Err(other) => panic!("page {page}: {other}"),
+        }
+        store.close().unwrap();
+    }
+    assert!(told >= 4 && refused > 0, "the photo alone takes five pages: {told}, {refused}");
+}
+
+/// SQLite takes a damaged frame for the end of the log and forgets what follows.
+#[test]
+fn a_damaged_frame_of_the_log_is_told_where_commits_follow_it() {
+    let local = Device::new(1);
+    for _ in 0..5 {
+        local.insert_item("x");
+    }
+    let path = local.dir.path().join("store.db-wal");
+    let mut log = fs::read(&path).unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    for name in ["store.db", "store.db.key"] {
+        fs::copy(local.dir.path().join(name), killed.path().join(name)).unwrap();
+    }
+    let options = || StoreOptions { dir: killed.path().to_owned(), ..local.options() };
+    fs::write(killed.path().join("store.db-wal"), &log).unwrap();
+    let store = Store::open(options()).unwrap();
+    assert_eq!(store.counts().unwrap().unanswered, 5, "the log is sound");
+    store.close().unwrap();
+    fs::copy(local.dir.path().join("store.db"), killed.path().join("store.db")).unwrap();
+    log[32 + 24 + 100] ^= 1;
+    fs::write(killed.path().join("store.db-wal"), &log).unwrap();
+    let error = open(options());
+    assert!(error.to_string().contains("frame 1 of its log"), "{error}");
+    assert!(fs::read(killed.path().join("store.db-wal")).unwrap() == log);
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use farshore_store::StoreError;
 use farshore_store::catalog::{Catalog as _, CatalogError};
-use farshore_store::conformance::sample_tenant;
+use farshore_store::conformance::{commit_notes, sample_tenant};
 use rusqlite::Connection;
 
-use super::{Disk, process, scope};
-use crate::connection::{self, Role};
+use super::{Disk, copy_files, process, scope};
+use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::migrations::NEWEST_VERSION;
 
@@ -46,7 +46,9 @@ fn raw_connection(disk: &Disk) -> Connection {
     let tenant = "demo".parse().unwrap();
     let key = DataKey::load(&path, &disk.master, &tenant).unwrap().unwrap();
     let database = disk.tenants().join("demo.db");
-    connection::open(&database, &key, Role::Writer, &disk.config).unwrap()
+    let connection = connection::open(&database, &key, Role::Writer, &disk.config).unwrap();
+    connection::on_close(&connection, OnClose::TidyLog).unwrap();
+    connection
 }
 
 fn is_damaged(error: &CatalogError) -> bool {
@@ -77,6 +79,57 @@ fn damage_within_the_file_is_told_where_it_is_read() {
         let error = store.head().await.unwrap_err();
         assert!(matches!(error, StoreError::Damaged { operation: "read the head", .. }), "{error}");
     });
+}
+
+/// SQLCipher reads a page that is not authentic as zeros, and in the middle of a long value nothing stumbles over them.
+#[test]
+fn damage_in_the_middle_of_a_long_value_is_told() {
+    let disk = Disk::new();
+    process(sample_tenant(&disk, 40));
+    let database = disk.tenants().join("demo.db");
+    let sound = fs::read(&database).unwrap();
+    let mut told = 0;
+    for page in 1..sound.len() / 4096 {
+        let mut content = sound.clone();
+        content[page * 4096 + 2_000] ^= 1;
+        fs::write(&database, content).unwrap();
+        process(async {
+            let (catalog, authority) = disk.catalog();
+            let scrubbed = match catalog.open(&scope(&authority, "demo")).await {
+                Ok(store) => store.scrub().await,
+                Err(CatalogError::Store(error)) => Err(error),
+                Err(other) => panic!("page {page}: {other}"),
+            };
+            match scrubbed {
+                Ok(differing) => assert_eq!(differing, [], "page {page} was not read"),
+                Err(StoreError::Damaged { .. }) => told += 1,
+                Err(other) => panic!("page {page}: {other}"),
+            }
+        });
+        assert!(!disk.files().iter().any(|name| name.ends_with("-wal")), "page {page}");
+    }
+    assert!(told > 3, "the sums of one collection alone take two pages: {told}");
+}
+
+/// SQLite takes a damaged frame for the end of the log and forgets what follows.
+#[test]
+fn a_damaged_frame_of_the_log_is_told_where_commits_follow_it() {
+    let disk = Disk::new();
+    let killed = Disk::new();
+    process(async {
+        let store = sample_tenant(&disk, 2).await;
+        for _ in 0..5 {
+            commit_notes(&store, 3).await;
+        }
+        copy_files(&disk.config.data_dir, &killed.config.data_dir);
+    });
+    let log = killed.tenants().join("demo.db-wal");
+    let mut content = fs::read(&log).unwrap();
+    content[32 + 24 + 100] ^= 1;
+    fs::write(&log, content).unwrap();
+    fs::remove_file(killed.tenants().join("demo.db-shm")).unwrap();
+    let error = refused(&killed);
+    assert!(is_damaged(&error) && error.to_string().contains("frame 1 of its log"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,291 @@
+//! The server's SQLite store of one tenant, with devices that push to it and an operator who manages it.
+
+use std::path::Path;
+
+use farshore_store::catalog::{Catalog as _, CatalogError};
+use farshore_store::devices::DeviceRecord;
+use farshore_store::pushed::PushedTransaction;
+use farshore_store::schemas::ApplySchemaError;
+use farshore_store::scope::TenantScope;
+use farshore_store::sealing::MasterKey;
+use farshore_store::sync::{Batch, DevicePush, PageRequest, PushResult, ScopeRead};
+use farshore_store::{SharedTenantStore, StoreError};
+use farshore_store_sqlite::{SqliteCatalog, SqliteConfig};
+use farshore_sync_core::hlc::Hlc;
+use farshore_sync_core::ids::UserId;
+use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
+use farshore_sync_core::value::Value;
+use fault_vfs::Chance;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::shape::{self, LIKES, NOTES, NOW_MS, SITE, SITES, TAGS, TITLE, VISITS};
+use crate::subject::{Observation, Problem, Subject};
+
+/// Devices that push.
+const DEVICES: u8 = 3;
+/// The device that pushes after a crash.
+const NEWCOMER: u8 = 9;
+/// Rows of each collection.
+const ROWS: u64 = 30;
+/// Pages after which the log is moved into the file, so that a workload sees it often.
+const CHECKPOINT_AFTER_PAGES: u32 = 48;
+/// Most devices of a tenant that are listed.
+const LISTED: u32 = 100;
+
+/// A tenant.
+pub struct Tenant {
+    seed: u64,
+    devices: Vec<Pushing>,
+    schema_version: u32,
+    /// What was pushed, with the step, and how it was answered.
+    pushed: Vec<(u64, Vec<DevicePush>, Vec<PushResult>)>,
+}
+
+/// A device that pushes its transactions until they are answered.
+struct Pushing {
+    number: u8,
+    next: u64,
+    waiting: Vec<Vec<u8>>,
+}
+
+/// An open tenant, and the threads on which it works.
+pub struct OpenTenant {
+    store: SharedTenantStore,
+    catalog: SqliteCatalog,
+    runtime: Runtime,
+}
+
+impl Subject for Tenant {
+    const NAME: &'static str = "tenant";
+    type Store = OpenTenant;
+
+    fn create(folder: &Path, seed: u64) -> Result<Self, Problem> {
+        let runtime = runtime()?;
+        let (catalog, scope) = catalog(folder)?;
+        let store = runtime.block_on(catalog.create(&scope, NOW_MS)).map_err(of_catalog)?;
+        runtime.block_on(store.apply_schema(&shape::schema(1), NOW_MS)).map_err(of_schema)?;
+        let devices = 1..=DEVICES;
+        let devices = devices.map(|number| Pushing { number, next: 1, waiting: Vec::new() });
+        Ok(Self { seed, devices: devices.collect(), schema_version: 1, pushed: Vec::new() })
+    }
+
+    fn open(&self, folder: &Path) -> Result<OpenTenant, Problem> {
+        let runtime = runtime()?;
+        let (catalog, scope) = catalog(folder)?;
+        let store = runtime.block_on(catalog.open(&scope)).map_err(of_catalog)?;
+        Ok(OpenTenant { store, catalog, runtime })
+    }
+
+    fn close(&self, store: OpenTenant) -> Result<(), Problem> {
+        let OpenTenant { store, catalog, runtime } = store;
+        drop((store, catalog));
+        // Waits until the connections are closed.
+        drop(runtime);
+        Ok(())
+    }
+
+    fn tidy(&self, _: &OpenTenant) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn step(&mut self, open: &OpenTenant, step: u64) -> Result<(), Problem> {
+        let mut chance = Chance::apart(self.seed, step);
+        let OpenTenant { store, runtime, .. } = open;
+        match chance.below(24) {
+            0 => {
+                let number = 1 + u8::try_from(chance.below(6)).unwrap_or_default();
+                runtime.block_on(store.put_device(&record(number, step))).map_err(of_store)
+            }
+            1 => {
+                let purged = runtime.block_on(store.purge(NOW_MS + step.saturating_sub(20)));
+                purged.map(drop).map_err(of_store)
+            }
+            2 => runtime.block_on(store.begin_epoch(chance.next())).map(drop).map_err(of_store),
+            3 => {
+                let schema = shape::schema(self.schema_version + 1);
+                runtime.block_on(store.apply_schema(&schema, NOW_MS + step)).map_err(of_schema)?;
+                self.schema_version += 1;
+                Ok(())
+            }
+            _ => self.push(open, step, &mut chance),
+        }
+    }
+
+    fn observe(&self, open: &OpenTenant) -> Result<Observation, Problem> {
+        let OpenTenant { store, runtime, .. } = open;
+        runtime.block_on(async {
+            let head = store.head().await.map_err(of_store)?;
+            let mut lines = vec![format!("{head:?}")];
+            let granted = shape::grants().into_iter().map(|grant| grant.scope);
+            let scopes: Vec<_> = granted.collect();
+            let reads = scopes.iter().map(|scope| ScopeRead::from_checkpoint(scope.clone(), 0));
+            let request = PageRequest {
+                scopes: reads.collect(),
+                target_bytes: usize::MAX,
+                max_rows: usize::MAX,
+            };
+            let page = store.page(request).await.map_err(of_store)?;
+            lines.extend(page.rows.iter().map(|row| format!("{row:x?}")));
+            lines.push(format!("{:x?}", page.totals));
+            for number in (1..=DEVICES).chain([NEWCOMER]) {
+                let progress = store.device_progress(shape::device(number)).await;
+                lines.push(format!("{number}: {:?}", progress.map_err(of_store)?));
+            }
+            lines.push(format!("{:?}", store.devices(None, LISTED).await.map_err(of_store)?));
+            let schema = store.schema().await.map_err(of_store)?;
+            lines.push(format!("schema {:?}", schema.map(|schema| schema.version)));
+            match &store.scrub().await.map_err(of_store)?[..] {
+                [] => Ok(Observation(lines)),
+                differing => Err(Problem::Unsound(format!("sums are not of rows: {differing:?}"))),
+            }
+        })
+    }
+
+    fn goes_on(&self, open: &OpenTenant, found: u64, _begun: u64) -> Result<(), Problem> {
+        let OpenTenant { store, runtime, .. } = open;
+        let head = runtime.block_on(store.head()).map_err(of_store)?;
+        if let Some((_, pushes, answers)) =
+            self.pushed.iter().rev().find(|(step, ..)| *step <= found)
+        {
+            let batch = Batch { now_ms: NOW_MS + found, pushes: pushes.clone() };
+            let again = runtime.block_on(store.commit(batch)).map_err(of_store)?;
+            if again.seq != head.seq || again.results != *answers {
+                let told = format!("a resend was not recognised: {:?}", again.results);
+                return Err(Problem::Unsound(told));
+            }
+        }
+        let mut newcomer = Pushing { number: NEWCOMER, next: 1, waiting: Vec::new() };
+        newcomer.insert(head.seq);
+        let batch = Batch { now_ms: NOW_MS + found, pushes: vec![newcomer.push()?] };
+        let fresh = runtime.block_on(store.commit(batch)).map_err(of_store)?;
+        if fresh.seq_before == head.seq && fresh.seq > head.seq {
+            Ok(())
+        } else {
+            Err(Problem::Unsound(format!("new work went from {} to {}", head.seq, fresh.seq)))
+        }
+    }
+}
+
+impl Tenant {
+    /// A group commit of some devices; what was not answered before goes along again.
+    fn push(&mut self, open: &OpenTenant, step: u64, chance: &mut Chance) -> Result<(), Problem> {
+        let first = usize::try_from(chance.below(u64::from(DEVICES))).unwrap_or_default();
+        let several = if chance.once_in(3) { 2 } else { 1 };
+        let mut at: Vec<usize> =
+            (first..first + several).map(|at| at % self.devices.len()).collect();
+        at.sort_unstable();
+        let mut pushes = Vec::new();
+        for at in &at {
+            let device = &mut self.devices[*at];
+            if device.waiting.is_empty() {
+                device.write(step, chance);
+            }
+            pushes.push(device.push()?);
+        }
+        let batch = Batch { now_ms: NOW_MS + step, pushes: pushes.clone() };
+        let committed = open.runtime.block_on(open.store.commit(batch)).map_err(of_store)?;
+        for at in at {
+            self.devices[at].waiting.clear();
+        }
+        self.pushed.push((step, pushes, committed.results));
+        Ok(())
+    }
+}
+
+impl Pushing {
+    /// One transaction more.
+    fn write(&mut self, step: u64, chance: &mut Chance) {
+        let number = self.next;
+        self.next += 1;
+        let mutations = (0..=chance.below(4)).map(|_| mutation(step, chance)).collect();
+        let stamp = Hlc::from_wall_ms(NOW_MS - 1_000_000 + number);
+        self.waiting.push(Transaction { number, stamp, mutations }.encode());
+    }
+
+    /// One transaction with a row that nobody else writes.
+    fn insert(&mut self, number: u64) {
+        let cells = Cells::new(vec![(TITLE, Value::from("new"))]);
+        let row = shape::row(self.number, number);
+        let mutation = Mutation { collection: NOTES, row, op: Op::Insert { cells } };
+        let stamp = Hlc::from_wall_ms(NOW_MS - 1_000_000);
+        let insert = Transaction { number: self.next, stamp, mutations: vec![mutation] };
+        self.next += 1;
+        self.waiting.push(insert.encode());
+    }
+
+    fn push(&self) -> Result<DevicePush, Problem> {
+        let read = self.waiting.iter().map(|bytes| PushedTransaction::read(bytes));
+        let transactions = read.collect::<Option<Vec<_>>>();
+        let transactions =
+            transactions.ok_or_else(|| Problem::Other("a transaction without number".into()))?;
+        // What came before is recorded; the newest answer is kept for a resend.
+        let settled = transactions.first().map_or(0, |first| first.number() - 1);
+        let device = shape::device(self.number);
+        Ok(DevicePush { device, grants: shape::grants(), settled, transactions })
+    }
+}
+
+fn mutation(step: u64, chance: &mut Chance) -> Mutation {
+    let row = shape::row(7, chance.below(ROWS));
+    if chance.once_in(3) {
+        let site = SITES[usize::try_from(chance.below(2)).unwrap_or_default()];
+        let cells = Cells::new(vec![(SITE, Value::from(site))]);
+        return Mutation { collection: VISITS, row, op: Op::Insert { cells } };
+    }
+    let title = Value::from(format!("step {step}").as_str());
+    let op = match chance.below(8) {
+        0 => Op::Increment { column: LIKES, delta: 3 },
+        1 => Op::SetAdd { column: TAGS, element: title },
+        2 => Op::Delete,
+        3 => Op::Restore,
+        _ => Op::Insert { cells: Cells::new(vec![(TITLE, title)]) },
+    };
+    Mutation { collection: NOTES, row, op }
+}
+
+fn record(number: u8, step: u64) -> DeviceRecord {
+    DeviceRecord {
+        id: shape::device(number),
+        user: UserId::from_bytes([number; 16]),
+        name: format!("device {number} of step {step}"),
+        grants: shape::grants(),
+        suspended: step.is_multiple_of(2),
+        created_at_ms: NOW_MS,
+    }
+}
+
+fn runtime() -> Result<Runtime, Problem> {
+    Builder::new_current_thread().build().map_err(|error| Problem::Other(error.to_string()))
+}
+
+fn catalog(folder: &Path) -> Result<(SqliteCatalog, TenantScope), Problem> {
+    let mut config = SqliteConfig::new(folder);
+    config.checkpoint_after_pages = CHECKPOINT_AFTER_PAGES;
+    let master = MasterKey::from_slice(&[1; 32]).expect("a key has 32 bytes");
+    let (catalog, authority) = SqliteCatalog::open(config, master).map_err(of_catalog)?;
+    Ok((catalog, authority.scope("demo".parse().expect("a plain name"))))
+}
+
+fn of_catalog(error: CatalogError) -> Problem {
+    match error {
+        CatalogError::Store(error) => of_store(error),
+        other => Problem::Other(other.to_string()),
+    }
+}
+
+fn of_schema(error: ApplySchemaError) -> Problem {
+    match error {
+        ApplySchemaError::Store(error) => of_store(error),
+        misfit @ ApplySchemaError::Refused(_) => Problem::Other(misfit.to_string()),
+    }
+}
+
+fn of_store(error: StoreError) -> Problem {
+    let text = error.to_string();
+    match error {
+        StoreError::Damaged { .. } => Problem::Damaged(text),
+        StoreError::DiskFull { .. } => Problem::Full(text),
+        StoreError::Database { .. } if text.contains("I/O") => Problem::Device(text),
+        _ => Problem::Other(text),
+    }
+}
