@@ -10,6 +10,8 @@
 //! - [`wire`]: a device that speaks the protocol frame by frame, well or badly.
 //! - [`proxy`]: a wire between device and server that can be cut, stalled, slowed and counted.
 //! - [`backstage`]: what happens to files while no program has them open.
+//! - [`ledger`]: what programs that are killed must agree on.
+//! - [`real_faults`]: kills, freezes and partitions of real programs, as many as there is time for.
 //! - [`fleet`]: the schema that the tests use, and rows of it.
 //! - [`deadline`]: waiting for a condition.
 //! - [`seeds`]: chance that can be repeated.
@@ -21,9 +23,11 @@
 pub mod backstage;
 pub mod deadline;
 pub mod fleet;
+pub mod ledger;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod real_faults;
 pub mod replica;
 pub mod seeds;
 pub mod server;

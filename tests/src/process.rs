@@ -56,6 +56,28 @@ impl Process {
         Command::new("kill").args(["-TERM", &id]).status().unwrap();
     }
 
+    /// SIGSTOP: the process stands still, and its sockets stay open.
+    ///
+    /// # Panics
+    /// Where there is no `kill` command.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT: the process goes on.
+    ///
+    /// # Panics
+    /// Where there is no `kill` command.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success(), "kill {signal} {id}: {status}");
+    }
+
     /// Whether it has ended, and how.
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! Where the programs are: beside the test executable, where one `cargo build` puts them all.
+//! Where the programs are: beside the test executable or this program, where one `cargo build` puts them all.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,12 @@ pub const REPLICA: &str = "farshore-replica";
 /// Where it has not been built, with the command that builds it.
 #[must_use]
 pub fn path_of(program: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    // target/PROFILE/deps/system-HASH
-    let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
-    let path = profile.join(program).with_extension(std::env::consts::EXE_EXTENSION);
+    let this = std::env::current_exe().unwrap();
+    // target/PROFILE/real-faults or target/PROFILE/deps/system-HASH
+    let folders = this.ancestors().skip(1).take(2);
+    let paths =
+        folders.map(|folder| folder.join(program).with_extension(std::env::consts::EXE_EXTENSION));
+    let path = paths.reduce(|beside, above| if beside.is_file() { beside } else { above }).unwrap();
     assert!(
         path.is_file(),
         "{} has not been built; run `cargo build --workspace --all-targets` first, or `cargo xtask test` for all",

@@ -124,6 +124,22 @@ impl Replica {
         self.running.take().expect("the replica is open").process.kill9();
     }
 
+    /// SIGSTOP: it stands still until [`Replica::thaw`].
+    ///
+    /// # Panics
+    /// Where it is not open.
+    pub fn freeze(&self) {
+        self.running.as_ref().expect("the replica is open").process.freeze();
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// Where it is not open.
+    pub fn thaw(&self) {
+        self.running.as_ref().expect("the replica is open").process.thaw();
+    }
+
     /// Ends its input, and waits for its end.
     ///
     /// # Panics

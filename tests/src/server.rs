@@ -154,6 +154,22 @@ impl Server {
         self.process.take().expect("the server runs").kill9();
     }
 
+    /// SIGSTOP: it stands still until [`Server::thaw`].
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("the server runs").freeze();
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn thaw(&self) {
+        self.process.as_ref().expect("the server runs").thaw();
+    }
+
     /// SIGTERM, and waits for its end.
     ///
     /// # Panics

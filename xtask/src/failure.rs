@@ -26,6 +26,10 @@ pub enum Failure {
     Read { path: PathBuf, source: io::Error },
     /// A file or an answer of cargo is not what it should be.
     Malformed { what: String, problem: String },
+    /// A file could not be written.
+    Write { path: PathBuf, source: io::Error },
+    /// Trials of the proof sheet failed.
+    Proof { failed: usize },
     /// Fences are broken.
     Fences(Vec<Violation>),
 }
@@ -57,6 +61,8 @@ impl fmt::Display for Failure {
                 write!(f, "the package {package} has no program named {program}")
             }
             Self::Read { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Write { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Proof { failed } => write!(f, "{failed} row(s) of the proof sheet failed"),
             Self::Malformed { what, problem } => write!(f, "{what}: {problem}"),
             Self::Fences(violations) => {
                 write!(f, "{} broken fence(s)", violations.len())?;

@@ -52,6 +52,19 @@ pub fn output(mut command: Command) -> Result<String, Failure> {
     }
 }
 
+/// Runs a program to its end and returns what it printed, and whether it succeeded; what it says on stderr reaches the
+/// user.
+pub fn told(mut command: Command) -> Result<(String, bool), Failure> {
+    let output = command.stderr(Stdio::inherit()).output();
+    match output {
+        Ok(output) => {
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok((printed, output.status.success()))
+        }
+        Err(source) => Err(Failure::Start { command: described(&command), source }),
+    }
+}
+
 /// Whether a program runs and succeeds; what it says reaches nobody.
 pub fn succeeds(mut command: Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -43,21 +43,51 @@ fn build_and_run(
     program: &str,
     arguments: &[String],
 ) -> Result<(), Failure> {
-    preflight::check(&[preflight::BUILD])?;
-    eprintln!("xtask: building in release; the first time includes SQLCipher and takes minutes");
-    let mut build =
-        process::cargo(["build", "--release", "--message-format=json-render-diagnostics"]);
-    for package in started.iter().chain(&[package]) {
-        build.args(["--package", package]);
-    }
-    let programs = programs(&process::output(build)?)?;
-    let path = programs.get(program).ok_or_else(|| Failure::NoProgram {
-        package: package.to_owned(),
-        program: program.to_owned(),
-    })?;
-    let mut command = Command::new(path);
+    let packages: Vec<&str> = started.iter().copied().chain([package]).collect();
+    let programs = build(&packages, Profile::Release)?;
+    let mut command = programs.command(package, program)?;
     command.args(arguments);
     process::run(command)
+}
+
+/// How programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As they ship.
+    Release,
+    /// As tests use them.
+    Development,
+}
+
+/// Programs that were built, by name.
+#[derive(Debug)]
+pub struct Programs(BTreeMap<String, PathBuf>);
+
+impl Programs {
+    /// A command that starts one of them.
+    pub fn command(&self, package: &str, program: &str) -> Result<Command, Failure> {
+        let path = self.0.get(program).ok_or_else(|| Failure::NoProgram {
+            package: package.to_owned(),
+            program: program.to_owned(),
+        })?;
+        Ok(Command::new(path))
+    }
+}
+
+/// Builds some packages at once.
+pub fn build(packages: &[&str], profile: Profile) -> Result<Programs, Failure> {
+    preflight::check(&[preflight::BUILD])?;
+    let mut build = process::cargo(["build", "--message-format=json-render-diagnostics"]);
+    if profile == Profile::Release {
+        eprintln!(
+            "xtask: building in release; the first time includes SQLCipher and takes minutes"
+        );
+        build.arg("--release");
+    }
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    Ok(Programs(programs(&process::output(build)?)?))
 }
 
 /// Name and path of each program among cargo's messages.

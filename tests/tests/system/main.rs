@@ -16,6 +16,7 @@ mod first_steps;
 mod killed_programs;
 mod lagging_standby;
 mod placement;
+mod real_faults;
 mod rule_01_one_round_trip;
 mod rule_02_latest_state;
 mod rule_03_exactly_once;

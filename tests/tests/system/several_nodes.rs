@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use system_tests::deadline::{LATER, eventually};
+use system_tests::ledger::{check_equal, for_a_moment, step, tally};
 use system_tests::replica::Replica;
 use system_tests::seeds::Seed;
 use system_tests::server::{Server, ServerOptions, TENANT};
 use test_services::nats::Nats;
 use test_services::postgres::{Database, Postgres};
-
-use crate::killed_programs::{check_equal, for_a_moment, step, tally};
 
 /// Kills of each kind of program.
 const KILLS: u64 = 30;
