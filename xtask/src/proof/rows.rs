@@ -106,6 +106,18 @@ pub const ROWS: &[Row] = &[
         share: 12,
         kind: Kind::Counts(SYSTEM, REAL, &["partitions"], "--runs", [200, 10]),
     },
+    Row {
+        name: "fuzz",
+        what: "input of a decoder or parser",
+        share: 8,
+        kind: Kind::Counts(
+            "fuzz-targets",
+            "fuzz-targets",
+            &[],
+            "--executions",
+            [50_000_000, 500_000],
+        ),
+    },
 ];
 
 impl Row {

@@ -1,0 +1,4 @@
+//! libFuzzer's entry for `fuzz_targets::targets::log`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_targets::targets::log(bytes));
