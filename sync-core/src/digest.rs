@@ -190,4 +190,50 @@ mod tests {
         assert_eq!(read.differing(&buckets).collect::<Vec<_>>(), [250]);
         assert!(Buckets::from_bytes(&[0; 4095]).is_none());
     }
+
+    /// Devices and servers of all versions have to agree on these.
+    #[test]
+    fn sums_buckets_and_roots_are_pinned() {
+        let key = DigestKey(std::array::from_fn(|at| at as u8));
+        let row = RowId::from_bytes(std::array::from_fn(|at| at as u8));
+        let sum = row_sum(&key, CollectionId(0x102), row, b"row");
+        assert_eq!(sum, Sum(PINNED_SUM));
+        assert_eq!(bucket_of(row), 15, "its last byte");
+        assert_eq!(Sum(0x11_0123_4567_89ab_cdef).short(), 0x0123_4567_89ab_cdef);
+        let (site, tenant): (Scope, Scope) = ("site/a".parse().unwrap(), "tenant".parse().unwrap());
+        let totals = [(&site, CollectionId(1), Sum(5)), (&tenant, CollectionId(2), sum)];
+        assert_eq!(root(totals.into_iter()), Sum(PINNED_ROOT));
+        let empty = [
+            (&site, CollectionId(1), Sum(0)),
+            totals[0],
+            (&site, CollectionId(3), Sum(0)),
+            totals[1],
+        ];
+        assert_eq!(root(empty.into_iter()), Sum(PINNED_ROOT), "what holds nothing does not count");
+        let other = [(&tenant, CollectionId(1), Sum(5)), totals[1]];
+        assert_ne!(root(other.into_iter()), Sum(PINNED_ROOT));
+    }
+
+    #[test]
+    fn a_total_is_the_sum_of_all_buckets() {
+        let mut buckets = Buckets::default();
+        assert_eq!(buckets.total(), Sum(0));
+        buckets.bucket_mut(3).add(Sum(7));
+        buckets.bucket_mut(250).remove(Sum(2));
+        assert_eq!(buckets.total(), Sum(5));
+        assert_eq!((buckets.bucket(3), buckets.bucket(4)), (Sum(7), Sum(0)));
+        assert_eq!(Buckets::default().differing(&buckets).collect::<Vec<_>>(), [3, 250]);
+    }
+
+    #[test]
+    fn a_sum_travels_as_16_bytes_and_a_key_is_never_shown() {
+        let bytes = minicbor::to_vec(Sum(1)).unwrap();
+        assert_eq!(bytes, [&[0x50, 1][..], &[0; 15]].concat());
+        assert_eq!(minicbor::decode::<Sum>(&bytes).unwrap(), Sum(1));
+        assert!(minicbor::decode::<Sum>(&[0x4f; 16]).is_err(), "15 bytes");
+        assert_eq!(format!("{:?}", DigestKey([7; 32])), "DigestKey(..)");
+    }
+
+    const PINNED_SUM: u128 = 262_388_165_817_598_263_540_808_068_790_134_165_772;
+    const PINNED_ROOT: u128 = 177_554_677_423_440_836_790_408_215_063_702_434_605;
 }

@@ -185,4 +185,38 @@ mod tests {
             "only a clock that runs ahead is corrected"
         );
     }
+
+    #[test]
+    fn milliseconds_are_the_upper_48_bits_and_end_with_them() {
+        assert_eq!(Hlc::from_wall_ms(1), Hlc(0x1_0000));
+        assert_eq!(Hlc(0x1_ffff).wall_ms(), 1);
+        let last = Hlc(0xffff_ffff_ffff_0000);
+        for wall_ms in [(1 << 48) - 1, 1 << 48, u64::MAX] {
+            assert_eq!(Hlc::from_wall_ms(wall_ms), last, "{wall_ms}");
+        }
+        assert_eq!(Hlc::from_wall_ms((1 << 48) - 2), Hlc(0xffff_ffff_fffe_0000));
+        assert_eq!(Hlc(u64::MAX).next(), Hlc(u64::MAX), "there is nothing later");
+    }
+
+    #[test]
+    fn a_clock_follows_what_it_sees_and_goes_back_where_it_is_corrected() {
+        let mut clock = Clock::resume(Hlc(5));
+        clock.observe(Hlc(3));
+        assert_eq!(clock.last(), Hlc(5), "what is earlier changes nothing");
+        clock.observe(Hlc(9));
+        assert_eq!((clock.last(), clock.tick(0)), (Hlc(9), Hlc(10)));
+        clock.correct(Hlc(2));
+        assert_eq!((clock.last(), clock.tick(0)), (Hlc(2), Hlc(3)));
+    }
+
+    #[test]
+    fn the_last_moment_that_is_not_clamped_is_a_minute_ahead() {
+        let now = 1_700_000_000_000;
+        let late = Hlc::from_wall_ms(now + 60_000);
+        let clamped = |stamp| clamp(stamp, Hlc::ZERO, || Hlc::ZERO, now);
+        assert_eq!(clamped(late), late);
+        assert_eq!(clamped(late.next()), Hlc::from_wall_ms(now));
+        assert_eq!(clamp(Hlc(7), Hlc(7), || Hlc::ZERO, now), Hlc(8), "it follows the last one");
+        assert_eq!(clamp(Hlc(8), Hlc(7), || Hlc::ZERO, now), Hlc(8));
+    }
 }

@@ -183,6 +183,9 @@ impl<'b, C> Decode<'b, C> for RowState {
         if parts > 3 {
             let stamps = decode_map(d, ctx, MAX_CELLS, |d, ctx| Stamp::decode(d, ctx))?;
             for (column, stamp) in stamps {
+                if stamp == base {
+                    return Err(error("a stamp that is the base is not written again"));
+                }
                 let at = state.cells.binary_search_by_key(&column, |cell| cell.column);
                 state.cells[at.map_err(|_| error("a stamp without a cell"))?].stamp = stamp;
             }
