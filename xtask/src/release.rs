@@ -10,6 +10,9 @@ use crate::{preflight, process};
 /// The programs that the quickstart and the benchmarks start: `farshore` and `farshore-replica`.
 const STARTED: [&str; 2] = ["farshore-server", "farshore-replica"];
 
+/// The profile in which the simulator is built.
+pub const SIMULATOR: &str = "sim";
+
 /// Builds and runs the quickstart.
 pub fn demo(arguments: &[String]) -> Result<(), Failure> {
     build_and_run(&STARTED, "farshore-examples", "quickstart", arguments)
@@ -26,7 +29,7 @@ pub fn bench(arguments: &[String]) -> Result<(), Failure> {
 /// With `--bugs` it holds the bug bank, which no release can.
 pub fn sim(arguments: &[String]) -> Result<(), Failure> {
     preflight::check(&[preflight::BUILD])?;
-    let mut command = process::cargo(["run", "--profile", "sim", "--package", "farshore-sim"]);
+    let mut command = process::cargo(["run", "--profile", SIMULATOR, "--package", "farshore-sim"]);
     if arguments.iter().any(|argument| argument == "--bugs") {
         command.args(["--features", "bugs"]);
     }
@@ -76,14 +79,22 @@ impl Programs {
 
 /// Builds some packages at once.
 pub fn build(packages: &[&str], profile: Profile) -> Result<Programs, Failure> {
+    match profile {
+        Profile::Release => {
+            eprintln!(
+                "xtask: building in release; the first time includes SQLCipher and takes minutes"
+            );
+            build_as(packages, "release")
+        }
+        Profile::Development => build_as(packages, "dev"),
+    }
+}
+
+/// Builds some packages at once, in a profile of cargo's.
+pub fn build_as(packages: &[&str], profile: &str) -> Result<Programs, Failure> {
     preflight::check(&[preflight::BUILD])?;
     let mut build = process::cargo(["build", "--message-format=json-render-diagnostics"]);
-    if profile == Profile::Release {
-        eprintln!(
-            "xtask: building in release; the first time includes SQLCipher and takes minutes"
-        );
-        build.arg("--release");
-    }
+    build.args(["--profile", profile]);
     for package in packages {
         build.args(["--package", package]);
     }

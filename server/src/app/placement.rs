@@ -24,10 +24,16 @@ pub enum PlacementError {
     Name(#[from] NotAClusterName),
     /// The cluster was not added.
     #[error(transparent)]
-    Add(#[from] AddClusterError),
-    /// Home says no.
+    Add(AddClusterError),
+    /// There is no such cluster.
     #[error(transparent)]
-    Registry(RegistryError),
+    UnknownCluster(RegistryError),
+    /// Tenants are in the cluster.
+    #[error(transparent)]
+    ClusterInUse(RegistryError),
+    /// Another attempt to move the tenant took over.
+    #[error(transparent)]
+    Overtaken(RegistryError),
     /// The tenant was not moved.
     #[error(transparent)]
     Move(MoveError),
@@ -43,7 +49,18 @@ impl From<RegistryError> for PlacementError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Catalog(error) => Self::Access(error.into()),
-            error => Self::Registry(error),
+            error @ RegistryError::UnknownCluster { .. } => Self::UnknownCluster(error),
+            error @ RegistryError::ClusterInUse { .. } => Self::ClusterInUse(error),
+            error @ RegistryError::Overtaken { .. } => Self::Overtaken(error),
+        }
+    }
+}
+
+impl From<AddClusterError> for PlacementError {
+    fn from(error: AddClusterError) -> Self {
+        match error {
+            AddClusterError::Store(error) => Self::Access(error.into()),
+            error => Self::Add(error),
         }
     }
 }

@@ -8,7 +8,6 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use farshore_api::problem::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
-use farshore_store::placement::RegistryError;
 use farshore_sync_core::schema::SchemaError;
 use farshore_sync_core::wire::SUBPROTOCOL;
 
@@ -24,7 +23,6 @@ use crate::app::schemas::{ApplyError, ShowError};
 use crate::app::tenants::CreateTenantError;
 use crate::app::tokens::MintError;
 use crate::auth::{AuthError, KeyError};
-use crate::placement::AddClusterError;
 
 /// When a client that was turned away comes back, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -304,19 +302,14 @@ impl From<PlacementError> for HttpError {
             PlacementError::Name(_) => return Self::out_of_range(error),
             PlacementError::Access(error) => return error.into(),
             PlacementError::Stopped => return Self::timeout(),
-            PlacementError::Add(AddClusterError::Store(error)) => {
-                return AccessError::from(error).into();
-            }
             PlacementError::NoClusters | PlacementError::Add(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::ClusterRefused)
             }
-            PlacementError::Registry(RegistryError::UnknownCluster { .. }) => {
+            PlacementError::UnknownCluster(_) => {
                 (StatusCode::NOT_FOUND, ErrorCode::ClusterNotFound)
             }
-            PlacementError::Registry(RegistryError::ClusterInUse { .. }) => {
-                (StatusCode::CONFLICT, ErrorCode::ClusterRefused)
-            }
-            PlacementError::Registry(_) | PlacementError::Move(_) => {
+            PlacementError::ClusterInUse(_) => (StatusCode::CONFLICT, ErrorCode::ClusterRefused),
+            PlacementError::Overtaken(_) | PlacementError::Move(_) => {
                 (StatusCode::CONFLICT, ErrorCode::MoveRefused)
             }
         };

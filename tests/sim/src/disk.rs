@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
+use farshore_store::copy::{Arrival, Arriving, CopyOut, RecordSink};
 use farshore_store::devices::{DeviceRecord, DeviceStore};
 use farshore_store::memory::MemoryCatalog;
+use farshore_store::placement::MoveToken;
 use farshore_store::schemas::{ApplySchemaError, SchemaStore};
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::signing_keys::{SigningKeyRecord, SigningKeyStore};
@@ -151,6 +153,18 @@ impl Catalog for MountedCatalog {
         self.disk.catalog().erase(scope).await
     }
 
+    async fn receive(
+        &self,
+        scope: &TenantScope,
+        arriving: Arriving,
+    ) -> Result<Box<dyn Arrival>, CatalogError> {
+        self.disk.catalog().receive(scope, arriving).await
+    }
+
+    async fn release(&self, scope: &TenantScope) -> Result<(), CatalogError> {
+        self.disk.catalog().release(scope).await
+    }
+
     async fn tenants(&self) -> Result<Vec<TenantId>, CatalogError> {
         self.disk.catalog().tenants().await
     }
@@ -272,8 +286,23 @@ impl SyncStore for MountedStore {
         self.inner.purge(older_than_ms).await
     }
 
+    async fn freeze(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.inner.freeze(by).await
+    }
+
+    async fn thaw(&self, by: MoveToken) -> Result<(), StoreError> {
+        self.inner.thaw(by).await
+    }
+
     async fn begin_epoch(&self, entropy: u64) -> Result<u64, StoreError> {
         self.inner.begin_epoch(entropy).await
+    }
+}
+
+#[async_trait]
+impl CopyOut for MountedStore {
+    async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.inner.copy_out(sink).await
     }
 }
 

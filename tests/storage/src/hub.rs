@@ -109,7 +109,8 @@ impl Hub {
         let read = transactions.iter().map(|(_, bytes)| PushedTransaction::read(bytes));
         let transactions = read.collect::<Option<Vec<_>>>();
         let transactions = transactions.ok_or_else(|| problem("a transaction without number"))?;
-        let push = DevicePush { device, grants: shape::grants(), settled, transactions };
+        let epoch = self.runtime.block_on(self.store.head()).map_err(problem)?.epoch;
+        let push = DevicePush { device, epoch, grants: shape::grants(), settled, transactions };
         let batch = Batch { now_ms: NOW_MS, pushes: vec![push] };
         let committed = self.runtime.block_on(self.store.commit(batch)).map_err(problem)?;
         match committed.results.into_iter().next() {

@@ -147,7 +147,8 @@ impl Subject for Tenant {
         if let Some((_, pushes, answers)) =
             self.pushed.iter().rev().find(|(step, ..)| *step <= found)
         {
-            let batch = Batch { now_ms: NOW_MS + found, pushes: pushes.clone() };
+            let again = pushes.iter().map(|push| DevicePush { epoch: head.epoch, ..push.clone() });
+            let batch = Batch { now_ms: NOW_MS + found, pushes: again.collect() };
             let again = runtime.block_on(store.commit(batch)).map_err(of_store)?;
             if again.seq != head.seq || again.results != *answers {
                 let told = format!("a resend was not recognised: {:?}", again.results);
@@ -156,7 +157,7 @@ impl Subject for Tenant {
         }
         let mut newcomer = Pushing { number: NEWCOMER, next: 1, waiting: Vec::new() };
         newcomer.insert(head.seq);
-        let batch = Batch { now_ms: NOW_MS + found, pushes: vec![newcomer.push()?] };
+        let batch = Batch { now_ms: NOW_MS + found, pushes: vec![newcomer.push(head.epoch)?] };
         let fresh = runtime.block_on(store.commit(batch)).map_err(of_store)?;
         if fresh.seq_before == head.seq && fresh.seq > head.seq {
             Ok(())
@@ -174,13 +175,14 @@ impl Tenant {
         let mut at: Vec<usize> =
             (first..first + several).map(|at| at % self.devices.len()).collect();
         at.sort_unstable();
+        let head = open.runtime.block_on(open.store.head()).map_err(of_store)?;
         let mut pushes = Vec::new();
         for at in &at {
             let device = &mut self.devices[*at];
             if device.waiting.is_empty() {
                 device.write(step, chance);
             }
-            pushes.push(device.push()?);
+            pushes.push(device.push(head.epoch)?);
         }
         let batch = Batch { now_ms: NOW_MS + step, pushes: pushes.clone() };
         let committed = open.runtime.block_on(open.store.commit(batch)).map_err(of_store)?;
@@ -213,7 +215,7 @@ impl Pushing {
         self.waiting.push(insert.encode());
     }
 
-    fn push(&self) -> Result<DevicePush, Problem> {
+    fn push(&self, epoch: u64) -> Result<DevicePush, Problem> {
         let read = self.waiting.iter().map(|bytes| PushedTransaction::read(bytes));
         let transactions = read.collect::<Option<Vec<_>>>();
         let transactions =
@@ -221,7 +223,7 @@ impl Pushing {
         // What came before is recorded; the newest answer is kept for a resend.
         let settled = transactions.first().map_or(0, |first| first.number() - 1);
         let device = shape::device(self.number);
-        Ok(DevicePush { device, grants: shape::grants(), settled, transactions })
+        Ok(DevicePush { device, epoch, grants: shape::grants(), settled, transactions })
     }
 }
 

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use system_tests::deadline::{LATER, eventually};
+use system_tests::ledger::for_a_moment;
 use system_tests::replica::Replica;
 use system_tests::seeds::Seed;
 use system_tests::server::{Server, ServerOptions, TENANT};
 use test_services::postgres::{Database, Postgres};
-
-use crate::killed_programs::for_a_moment;
 
 /// A server that is killed while it moves a tenant, so often.
 const KILLS: u32 = 6;

@@ -141,11 +141,11 @@ impl Row {
                 counted(&printed, succeeded)
             }
             Kind::Seeds(counts) => {
-                let printed = sim(of(*counts), minutes, profile)?;
+                let printed = sim(of(*counts), minutes)?;
                 simulated(&printed.0, printed.1, &printed.2)
             }
             Kind::Frames(counts) => {
-                let printed = sim(of(*counts), minutes, profile)?;
+                let printed = sim(of(*counts), minutes)?;
                 let seeds = simulated(&printed.0, printed.1, &printed.2)?;
                 let frames = number_after(&printed.0, "messages: ");
                 let note = format!("in {} seeds", seeds.trials);
@@ -153,8 +153,9 @@ impl Row {
             }
             Kind::Bank(counts) => {
                 let seeds = of(*counts).to_string();
-                let mut run = process::cargo(["run", "--package", SIM, "--features", "bugs", "--"]);
-                run.args(["--bugs", "--seeds", seeds.as_str()]);
+                let mut run =
+                    process::cargo(["run", "--profile", release::SIMULATOR, "--package", SIM]);
+                run.args(["--features", "bugs", "--", "--bugs", "--seeds", seeds.as_str()]);
                 let (printed, _) = process::told(run)?;
                 bank(&printed)
             }
@@ -163,8 +164,8 @@ impl Row {
 }
 
 /// Runs seeds; what was printed, whether it succeeded, and what repeats it.
-fn sim(seeds: u64, minutes: u64, profile: Profile) -> Result<(String, bool, String), Failure> {
-    let programs: Programs = release::build(&[SIM], profile)?;
+fn sim(seeds: u64, minutes: u64) -> Result<(String, bool, String), Failure> {
+    let programs: Programs = release::build_as(&[SIM], release::SIMULATOR)?;
     let mut run = programs.command(SIM, SIM)?;
     run.args(["--seeds", seeds.to_string().as_str(), "--minutes", minutes.to_string().as_str()]);
     let (printed, succeeded) = process::told(run)?;
