@@ -83,6 +83,12 @@ fn a_tenant_moves_under_connected_devices() {
     assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["0", "0"]);
     server.kill9();
     server.restart();
+    let token = server.token(&["tenant"]);
+    let heir = Server::start_node(&west, ServerOptions::default());
+    let mut third = Replica::create(&heir.url(), &token);
+    third.sync();
+    assert_eq!(third.number("SELECT count(*) FROM items"), rows, "the cluster can be a home");
+    drop(heir);
     second.insert("items", json!({"label": "after a restart", "amount": 1}));
     second.wait_for("synced");
     first.wait_for_number("SELECT count(*) FROM items", rows + 1);
