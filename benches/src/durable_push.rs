@@ -19,17 +19,15 @@ use crate::report::Figure;
 use crate::server::Server;
 use crate::sqlite::{Encryption, Raw};
 
-const DEVICES: usize = 16;
+/// Devices, each in a scope of its own.
+pub const DEVICES: usize = 16;
 const ROWS_PER_DEVICE: usize = 4_000;
 const QUICK_ROWS_PER_DEVICE: usize = 1_000;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let rows_per_device = if plan.quick { QUICK_ROWS_PER_DEVICE } else { ROWS_PER_DEVICE };
     let rows = rows_per_device * DEVICES;
-    let mut flights = flights::read(rows)?;
-    for (site, flights) in flights.chunks_mut(rows_per_device).enumerate() {
-        flights.iter_mut().for_each(|flight| flight.push(("site_id", Value::from(site_id(site)))));
-    }
+    let flights = flights_by_site(rows_per_device)?;
     let home = plan.fresh_dir()?;
     let server = Server::start(home.path())?;
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
@@ -77,8 +75,29 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-fn prepare(
+/// What the devices push, each its own part.
+pub fn flights_by_site(rows_per_device: usize) -> Outcome<Vec<Flight>> {
+    let mut flights = flights::read(rows_per_device * DEVICES)?;
+    for (site, flights) in flights.chunks_mut(rows_per_device).enumerate() {
+        flights.iter_mut().for_each(|flight| flight.push(("site_id", Value::from(site_id(site)))));
+    }
+    Ok(flights)
+}
+
+/// The load of each device, on one server.
+pub fn prepare(
     server: &Server,
+    tenant: &str,
+    schema: &Schema,
+    ids: &[RowId],
+    flights: &[Flight],
+) -> Outcome<Vec<Load>> {
+    prepare_on(&[server], tenant, schema, ids, flights)
+}
+
+/// The load of each device, on several servers in turns.
+pub fn prepare_on(
+    servers: &[&Server],
     tenant: &str,
     schema: &Schema,
     ids: &[RowId],
@@ -87,6 +106,7 @@ fn prepare(
     let per_device = flights.len() / DEVICES;
     let parts = ids.chunks(per_device).zip(flights.chunks(per_device)).enumerate();
     let load = |(site, (ids, flights)): (usize, (&[RowId], &[Flight]))| {
+        let server = servers[site % servers.len()];
         let grant = format!("site/{}:rw", site_id(site));
         let target = Target { server, tenant, schema, grant: &grant };
         Load::prepare(target, Shape::BULK, ids, flights)

@@ -36,8 +36,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let devices = if plan.quick { QUICK_DEVICES } else { DEVICES };
     let home = plan.fresh_dir()?;
     let server = Server::start(home.path())?;
-    server.create_tenant("hot-one", SCHEMA_BY_SITE)?;
-    let (mut of_many, mut of_one) = prepare(plan, &server, devices)?;
+    let many = Many { prefix: "hot", devices, rows: ROWS, shape: Shape::ONE_BY_ONE };
+    let (mut of_many, mut of_one) = prepare(plan, &server, &many)?;
 
     let mut busiest = 0.0_f64;
     let (mut syncs_many, mut syncs_one) = (Vec::new(), Vec::new());
@@ -84,18 +84,33 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
+/// Devices that each have a tenant of their own, and as many that share one.
+#[derive(Debug, Clone, Copy)]
+pub struct Many<'a> {
+    /// What the names of the tenants begin with.
+    pub prefix: &'a str,
+    pub devices: usize,
+    /// Of each device in each run.
+    pub rows: usize,
+    pub shape: Shape,
+}
+
 /// The loads of each run: of devices in tenants of their own, and of as many in one tenant.
-fn prepare(plan: &Plan, server: &Server, devices: usize) -> Outcome<(Runs, Runs)> {
+pub fn prepare(plan: &Plan, server: &Server, many: &Many<'_>) -> Outcome<(Runs, Runs)> {
+    let Many { prefix, devices, rows, shape } = *many;
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
-    let rows = ROWS * plan.pairs;
+    let rows = rows * plan.pairs;
+    let shared = format!("{prefix}-one");
+    server.create_tenant(&shared, SCHEMA_BY_SITE)?;
     let numbers: Vec<usize> = (0..devices).collect();
-    let bar = progress("hot_tenants: preparing tenants", devices);
+    let bar = progress("preparing tenants", devices);
     let flights = flights::read(rows)?;
     let prepare_one = |number: &usize| {
-        let (tenant, site) = (format!("hot-{number}"), format!("s{number}"));
+        let (tenant, site) = (format!("{prefix}-{number}"), format!("s{number}"));
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
-        let many = load_of(server, &schema, &tenant, SITE, &flights)?.split(plan.pairs);
-        let one = load_of(server, &schema, "hot-one", &site, &flights)?.split(plan.pairs);
+        let load = |tenant, site| load_of(server, &schema, (tenant, site, shape), &flights);
+        let many = load(&tenant, SITE)?.split(plan.pairs);
+        let one = load(&shared, &site)?.split(plan.pairs);
         bar.inc(1);
         Ok::<_, Failure>((many, one))
     };
@@ -123,8 +138,7 @@ fn prepare(plan: &Plan, server: &Server, devices: usize) -> Outcome<(Runs, Runs)
 fn load_of(
     server: &Server,
     schema: &Schema,
-    tenant: &str,
-    site: &str,
+    (tenant, site, shape): (&str, &str, Shape),
     flights: &[Flight],
 ) -> Outcome<Load> {
     let mut flights = flights.to_vec();
@@ -132,5 +146,5 @@ fn load_of(
     let ids = flights::ids(flights.len(), device::now_ms())?;
     let grant = format!("site/{site}:rw");
     let target = Target { server, tenant, schema, grant: &grant };
-    Load::prepare(target, Shape::ONE_BY_ONE, &ids, &flights)
+    Load::prepare(target, shape, &ids, &flights)
 }

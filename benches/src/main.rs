@@ -11,7 +11,7 @@
 //! - [`flights`]: the data.
 //! - [`server`], [`device`], [`load`], [`crowd`]: our side: the server's process, the SDK, devices that only push, and
 //!   many that are only connected.
-//! - [`sqlite`], [`postgres`], [`nats`], [`streams`], [`set_reconciliation`]: the peers.
+//! - [`sqlite`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`]: the peers.
 //! - [`proxy`], [`wire_bytes`]: what goes over the wire, byte by byte, and what of it is values.
 //! - [`machine`], [`syncs`]: the disk's fsync, memory and processor time of processes, and how often one syncs.
 //! - [`outcome`]: how a bench fails.
@@ -22,6 +22,7 @@ mod behind_1000;
 mod clock_storage;
 mod crowd;
 mod device;
+mod driver;
 mod durable_push;
 mod durable_streams;
 mod fanout;
@@ -38,6 +39,9 @@ mod nats;
 mod noisy_neighbour;
 mod outcome;
 mod performance;
+mod pg_durable_push;
+mod pg_fanout;
+mod pg_tenants;
 mod plan;
 mod postgres;
 mod proxy;
@@ -52,6 +56,7 @@ mod small_documents;
 mod sqlite;
 mod streams;
 mod syncs;
+mod tenant_create;
 mod text_traces;
 mod visible_latency;
 mod wire_bytes;

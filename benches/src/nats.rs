@@ -21,14 +21,19 @@ const READ_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub struct Nats {
     address: SocketAddr,
-    _server: test_services::nats::Nats,
+    server: test_services::nats::Nats,
 }
 
 impl Nats {
     /// Starts one. An error says what is missing.
     pub fn start() -> Outcome<Self> {
         let server = test_services::nats::Nats::start().map_err(|error| error.to_string())?;
-        Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], server.port())), _server: server })
+        Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], server.port())), server })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        self.server.url()
     }
 
     /// Someone who receives everything from now on.

@@ -10,8 +10,9 @@ use crate::outcome::Outcome;
 use crate::report::Figure;
 use crate::{
     behind_1000, clock_storage, durable_push, durable_streams, fanout, hot_tenants, idle_reconnect,
-    idle_socket, initial_sync, local_write, machine, noisy_neighbour, reconnect_storm, repair,
-    single_write, small_documents, text_traces, visible_latency, wire_overhead,
+    idle_socket, initial_sync, local_write, machine, noisy_neighbour, pg_durable_push, pg_fanout,
+    pg_tenants, reconnect_storm, repair, single_write, small_documents, tenant_create, text_traces,
+    visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -44,10 +45,14 @@ pub enum Bench {
     SmallDocuments,
     TextTraces,
     DurableStreams,
+    PgDurablePush,
+    PgTenants,
+    PgFanout,
+    TenantCreate,
 }
 
 impl Bench {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -66,6 +71,10 @@ impl Bench {
         Self::SmallDocuments,
         Self::TextTraces,
         Self::DurableStreams,
+        Self::PgDurablePush,
+        Self::PgTenants,
+        Self::PgFanout,
+        Self::TenantCreate,
     ];
 
     /// The name of its row.
@@ -89,6 +98,10 @@ impl Bench {
             Self::SmallDocuments => "small_documents",
             Self::TextTraces => "text_traces",
             Self::DurableStreams => "durable_streams",
+            Self::PgDurablePush => "pg_durable_push",
+            Self::PgTenants => "pg_tenants",
+            Self::PgFanout => "pg_fanout",
+            Self::TenantCreate => "tenant_create",
         }
     }
 
@@ -128,6 +141,10 @@ impl Bench {
             Self::SmallDocuments => small_documents::run(plan),
             Self::TextTraces => text_traces::run(plan),
             Self::DurableStreams => durable_streams::run(plan),
+            Self::PgDurablePush => pg_durable_push::run(plan),
+            Self::PgTenants => pg_tenants::run(plan),
+            Self::PgFanout => pg_fanout::run(plan),
+            Self::TenantCreate => tenant_create::run(plan),
         }
     }
 }

@@ -78,6 +78,19 @@ impl Postgres {
         Ok(postgres)
     }
 
+    /// A new database of a role of its own, which may make roles and is no superuser: what a server of ours gets. Its
+    /// URL.
+    pub fn fresh_database(&self, name: &str) -> Outcome<String> {
+        self.execute(&format!("CREATE ROLE {name} LOGIN CREATEROLE NOINHERIT"))?;
+        self.execute(&format!("CREATE DATABASE {name} OWNER {name} TEMPLATE template0"))?;
+        Ok(format!("postgres://{name}@localhost/{name}?host={}", self.home.display()))
+    }
+
+    /// Writes everything out, so that no run pays for the one before.
+    pub fn checkpoint(&self) -> Outcome {
+        self.execute("CHECKPOINT")
+    }
+
     /// Creates the table for rows like this one.
     pub fn create_table(&self, like: &Flight) -> Outcome {
         let columns = like.iter().map(|(name, value)| format!("\"{name}\" {}", sql_type(value)));
@@ -177,7 +190,7 @@ fn owner() -> Outcome<Option<Owner>> {
         .ok_or_else(|| "Postgres does not run as root, and there is no other user".into())
 }
 
-const fn sql_type(value: &Value) -> &'static str {
+pub const fn sql_type(value: &Value) -> &'static str {
     match value {
         Value::Text(_) | Value::Json(_) => "text",
         Value::Real(_) => "double precision",

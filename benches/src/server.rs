@@ -14,6 +14,8 @@ use crate::outcome::{Outcome, ensure};
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// What makes the tenants go to Postgres.
+const POSTGRES: &str = "kind = \"postgres\"";
 
 /// A running server; it is killed when this is dropped.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Server {
     config: PathBuf,
     address: SocketAddr,
     process: Child,
+    master_key: String,
 }
 
 impl Server {
@@ -32,6 +35,20 @@ impl Server {
 
     /// Starts one with further tables of the configuration.
     pub fn start_with(home: &Path, tables: &str) -> Outcome<Self> {
+        Self::start_as(home, master_key()?, "", tables)
+    }
+
+    /// Starts one whose tenants are in a Postgres database, with further tables of the configuration.
+    pub fn start_on_postgres(home: &Path, url: &str, tables: &str) -> Outcome<Self> {
+        Self::start_as(home, master_key()?, POSTGRES, &postgres_tables(url, tables))
+    }
+
+    /// Starts another node on the same database.
+    pub fn start_beside(&self, home: &Path, url: &str, tables: &str) -> Outcome<Self> {
+        Self::start_as(home, self.master_key.clone(), POSTGRES, &postgres_tables(url, tables))
+    }
+
+    fn start_as(home: &Path, master_key: String, store: &str, tables: &str) -> Outcome<Self> {
         let this = std::env::current_exe()?;
         let program =
             this.with_file_name("farshore").with_extension(std::env::consts::EXE_EXTENSION);
@@ -45,11 +62,11 @@ impl Server {
         let (config, key, log) =
             (home.join("farshore.toml"), home.join("master.key"), home.join("server.log"));
         let data = home.join("data");
-        fs::write(&key, master_key()?)?;
+        fs::write(&key, &master_key)?;
         fs::write(
             &config,
             format!(
-                "[server]\nlisten = {:?}\n[store]\ndata_dir = {data:?}\nmaster_key_file = {key:?}\n[log]\nlevel = \"warn\"\n{tables}\n",
+                "[server]\nlisten = {:?}\n[store]\ndata_dir = {data:?}\nmaster_key_file = {key:?}\n{store}\n[log]\nlevel = \"warn\"\n{tables}\n",
                 address.to_string()
             ),
         )?;
@@ -58,7 +75,7 @@ impl Server {
         command.arg("serve").arg("--config").arg(&config);
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
         let process = command.spawn()?;
-        let mut server = Self { program, config, address, process };
+        let mut server = Self { program, config, address, process, master_key };
         server.wait_until_ready(&log)?;
         Ok(server)
     }
@@ -166,6 +183,10 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn postgres_tables(url: &str, tables: &str) -> String {
+    format!("[postgres]\nurl = {url:?}\n{tables}")
 }
 
 fn master_key() -> Outcome<String> {

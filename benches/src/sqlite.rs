@@ -78,6 +78,14 @@ impl Raw {
 }
 
 impl Raw {
+    /// Makes an encrypted one with these tables, durably.
+    pub fn create_tables(path: &Path, like: &Flight, tables: &str) -> Outcome {
+        let mut raw = Self::create(path, Encryption::On, like)?;
+        let transaction = raw.connection.transaction()?;
+        transaction.execute_batch(tables)?;
+        Ok(transaction.commit()?)
+    }
+
     /// The bytes of its pages that hold something.
     pub fn used_bytes(&self) -> Outcome<i64> {
         used_bytes(&self.connection)
