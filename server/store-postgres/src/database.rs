@@ -83,7 +83,9 @@ impl Database {
     /// Begins a transaction: `BEGIN`, the limits, and then `opening`, in one round trip. Returns what the opening
     /// selected, too.
     ///
-    /// A connection that turns out dead is thrown away for the next one: nothing was asked of it yet.
+    /// A connection that turns out dead is thrown away for the next one: nothing was asked of it yet. So is one that
+    /// does not let us take on a role: a session of Postgres that collects the roles that it may take on while another
+    /// one makes a role may keep a list without that, for as long as nobody makes the next one.
     pub async fn begin(
         &self,
         begin: &str,
@@ -104,11 +106,11 @@ impl Database {
             match transaction.script(script.clone()).await {
                 Ok(rows) => return Ok((transaction, rows)),
                 Err(failure @ Failure::Sqlx(_))
-                    if failure.is_dead_connection()
+                    if (failure.is_dead_connection() || failure.is_denied())
                         && stale_connections < self.config.limits.max_connections.get() =>
                 {
                     stale_connections += 1;
-                    tracing::debug!(%failure, "a connection had ended");
+                    tracing::debug!(%failure, "a connection had ended, or did not know what we may");
                 }
                 Err(failure) => return transaction.end(Err(failure)).await,
             }

@@ -56,6 +56,15 @@ impl Failure {
         }
     }
 
+    /// Whether the server says that we may not.
+    pub fn is_denied(&self) -> bool {
+        const INSUFFICIENT_PRIVILEGE: &str = "42501";
+        match self {
+            Self::Sqlx(error) => code_of(error).as_deref() == Some(INSUFFICIENT_PRIVILEGE),
+            _ => false,
+        }
+    }
+
     /// Whether the tenant's role, schema or tables are not there, as after an erasure by another node.
     pub fn is_missing_tenant(&self) -> bool {
         const MISSING: [&str; 5] = ["22023", "42704", "3F000", "42P01", "42501"];

@@ -13,6 +13,10 @@ use super::*;
 const NODES: usize = 3;
 const COMMITS: u64 = 40;
 const NOTES: u16 = 7;
+/// Tasks that create tenants at the same time, how many each creates, and how often it looks at each of them.
+const CREATORS: u32 = 6;
+const CREATED: u32 = 60;
+const LOOKS: u32 = 8;
 
 /// Reads what is new until told to stop, and then the rest; every seq that it saw, in that order.
 async fn follow(store: SharedTenantStore, stop: watch::Receiver<bool>) -> Vec<u64> {
@@ -62,6 +66,41 @@ async fn commits_of_several_nodes_have_one_order_and_no_reader_skips_one() {
         assert_eq!(BTreeSet::from_iter(seen), (1..=last).collect());
     }
     assert_eq!(first.scrub().await.unwrap(), [], "the sums add up as well");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_is_there_for_all_connections_as_soon_as_it_was_created() {
+    let server = Server::new();
+    let (catalog, authority) = server.catalog().await;
+    let authority = Arc::new(authority);
+    let creators = (0..CREATORS).map(|creator| {
+        let (catalog, authority) = (catalog.clone(), Arc::clone(&authority));
+        tokio::spawn(async move {
+            for number in 0..CREATED {
+                let scope = scope(&authority, &format!("tenant-{creator}-{number}"));
+                let store = catalog.create(&scope, 1).await.unwrap();
+                for _ in 0..LOOKS {
+                    store.head().await.unwrap();
+                }
+            }
+        })
+    });
+    for creator in creators.collect::<Vec<_>>() {
+        creator.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rights_that_were_taken_away_are_an_error_and_not_waited_for() {
+    let server = Server::new();
+    let (catalog, authority) = server.catalog().await;
+    let store = sample_tenant_named(&catalog, &scope(&authority, "demo"), 1).await;
+    let (role, us) = (server.roles().of(&server.names("demo").key), server.database.name());
+    server.run(&format!("REVOKE {role} FROM {us}"));
+    let error = store.head().await.unwrap_err().to_string();
+    assert!(error.contains("permission denied to set role"), "{error}");
+    server.run(&format!("GRANT {role} TO {us}"));
+    store.head().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
