@@ -122,6 +122,15 @@ impl PlacedCatalog {
         Ok(catalog.create(scope, now_ms).await?)
     }
 
+    /// Where a tenant is. While it is moved, nobody replaces or erases it: the copy that arrives elsewhere would come in
+    /// its place.
+    async fn not_moving(&self, scope: &TenantScope) -> Result<Place, CatalogError> {
+        match self.home.placement(scope).await? {
+            Placement { at, moving_to: None } => Ok(at),
+            Placement { moving_to: Some(_), .. } => Err(StoreError::Frozen.into()),
+        }
+    }
+
     /// The catalog of a place.
     async fn at(&self, place: &Place) -> Result<Arc<dyn Catalog>, RegistryError> {
         match place {
@@ -180,14 +189,12 @@ impl Catalog for PlacedCatalog {
     }
 
     async fn erase(&self, scope: &TenantScope) -> Result<(), CatalogError> {
-        if let Place::Cluster(cluster) = self.home.placement(scope).await.map_or_else(
-            |error| match error {
-                // Erasing again does no harm.
-                CatalogError::Erased { .. } => Ok(Place::Home),
-                error => Err(error),
-            },
-            |placement| Ok(placement.at),
-        )? {
+        let at = match self.not_moving(scope).await {
+            // Erasing again does no harm.
+            Err(CatalogError::Erased { .. }) => Place::Home,
+            at => at?,
+        };
+        if let Place::Cluster(cluster) = at {
             match self.cluster(&cluster).await?.erase(scope).await {
                 Ok(()) | Err(CatalogError::UnknownTenant { .. }) => {}
                 Err(error) => return Err(error),
@@ -201,6 +208,9 @@ impl Catalog for PlacedCatalog {
         scope: &TenantScope,
         arriving: Arriving,
     ) -> Result<Box<dyn Arrival>, CatalogError> {
+        if arriving == Arriving::Replacing {
+            self.not_moving(scope).await?;
+        }
         match (self.home.receive(scope, arriving).await, arriving) {
             (Err(CatalogError::Elsewhere { tenant, .. }), Arriving::New) => {
                 Err(CatalogError::TenantExists { tenant })

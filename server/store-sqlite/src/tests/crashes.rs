@@ -103,3 +103,65 @@ fn an_erasure_that_was_begun_is_finished() {
         assert!(matches!(opened, Err(CatalogError::Erased { .. })));
     }
 }
+
+/// Each step of a copy that takes a tenant's place may be the last one.
+#[test]
+fn a_copy_that_was_taking_its_place_does_so_whole_or_not_at_all() {
+    let copied = Disk::new();
+    process(async {
+        let store = sample_tenant(&copied, 3).await;
+        commit_notes(&store, 4).await;
+    });
+    let seq_of = |disk: &Disk| {
+        process(async {
+            let (catalog, authority) = disk.catalog();
+            let store = catalog.open(&scope(&authority, "demo")).await.unwrap();
+            assert_eq!(store.scrub().await.unwrap(), []);
+            store.head().await.unwrap().seq
+        })
+    };
+    assert_eq!(seq_of(&copied), 7);
+    // The same tenant, further on, whose log was not moved into its file.
+    let before = Disk::new();
+    copy_files(&copied.config.data_dir, &before.config.data_dir);
+    let crashed = process(async {
+        let (catalog, authority) = before.catalog();
+        let store = catalog.open(&scope(&authority, "demo")).await.unwrap();
+        commit_notes(&store, 10).await;
+        after_a_crash(&before)
+    });
+    let tenants = crashed.tenants();
+    assert!(crashed.files().contains(&"demo.db-wal".to_owned()), "the log is of the one before");
+    let arrived = fs::read(copied.tenants().join("demo.db")).unwrap();
+
+    fs::write(tenants.join("demo.db.arriving"), &arrived[..arrived.len() / 2]).unwrap();
+    assert_eq!(seq_of(&after_a_crash(&crashed)), 17, "it has not arrived");
+    fs::remove_file(tenants.join("demo.db.arriving")).unwrap();
+    fs::write(tenants.join("demo.db.creating"), &arrived).unwrap();
+    assert_eq!(seq_of(&after_a_crash(&crashed)), 17, "the one before is still there");
+    fs::rename(tenants.join("demo.db"), tenants.join("demo.db.replaced")).unwrap();
+    let last = after_a_crash(&crashed);
+    assert_eq!(seq_of(&last), 7, "it has taken the place, without the log of the one before");
+    assert_eq!(last.files(), ["demo.db", "demo.key"]);
+}
+
+#[test]
+fn what_a_move_left_behind_is_removed() {
+    let disk = Disk::new();
+    process(sample_tenant(&disk, 3));
+    fs::write(disk.tenants().join("demo.place"), "east\n\n\n").unwrap();
+    process(async {
+        let (catalog, authority) = disk.catalog();
+        let elsewhere = catalog.open(&scope(&authority, "demo")).await.map(drop);
+        assert!(matches!(elsewhere, Err(CatalogError::Elsewhere { .. })), "{elsewhere:?}");
+        assert_eq!(catalog.tenants().await.unwrap().len(), 1, "it is registered here");
+    });
+    assert_eq!(disk.files(), ["demo.place"]);
+    fs::write(disk.tenants().join("demo.place"), "no such place").unwrap();
+    process(async {
+        let config = disk.config.clone();
+        let opened = crate::SqliteCatalog::open(config, disk.master.clone()).map(drop);
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("it names no place"), "{error}");
+    });
+}
