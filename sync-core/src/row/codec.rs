@@ -55,9 +55,14 @@ impl RowState {
             return Err(RowDecodeError::TooLong { bytes: bytes.len() });
         }
         let mut decoder = Decoder::new(bytes);
-        let state = decoder.decode()?;
+        let state: Self = decoder.decode()?;
         if decoder.position() != bytes.len() {
             return Err(error("bytes after the row").into());
+        }
+        // CBOR has several ways to write a number, a length or a NaN.
+        let mut same = Same { rest: bytes };
+        if minicbor::encode(&state, &mut same).is_err() {
+            return Err(error("not the canonical encoding of this row").into());
         }
         Ok(state)
     }
@@ -92,6 +97,23 @@ impl RowState {
             !self.cells.is_empty() && self.only_stamp().is_none(),
         ];
         8 - parts.iter().position(|present| *present).unwrap_or(parts.len()) as u64
+    }
+}
+
+/// A writer that takes the bytes that it expects and no others.
+struct Same<'b> {
+    rest: &'b [u8],
+}
+
+/// Other bytes than expected.
+struct Other;
+
+impl minicbor::encode::Write for Same<'_> {
+    type Error = Other;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Other> {
+        self.rest = self.rest.strip_prefix(bytes).ok_or(Other)?;
+        Ok(())
     }
 }
 
