@@ -108,8 +108,6 @@ bugs! {
     CorrectionNotKept = "correction-not-kept";
     /// Document changes keep their place when their row comes anew.
     ChangesNotResequenced = "changes-not-resequenced";
-    /// What a refill made wait is sent when the app writes, and not before.
-    OffersWaitForWrite = "offers-wait-for-write";
     /// Changed scopes are not answered.
     ResumeNotSent = "resume-not-sent";
     /// What stands before the refused part of a transaction is kept.

@@ -106,6 +106,15 @@ impl Tx<'_> {
         Stamp { hlc, device: self.known.progress.device }
     }
 
+    /// Puts another transaction in the place of one that is no longer sent.
+    pub(super) fn replace_transaction(&mut self, with: &Transaction) -> Result<(), Failure> {
+        self.connection
+            .prepare_cached("UPDATE fs_outbox SET bytes = ?2 WHERE number = ?1")?
+            .execute(params![to_sql(with.number), with.encode()])?;
+        self.read.by_number.remove(&with.number);
+        Ok(())
+    }
+
     /// The server keeps a transaction under another stamp than its own.
     pub(super) fn correct_stamp(&mut self, number: u64, corrected: Hlc) -> Result<(), Failure> {
         self.connection

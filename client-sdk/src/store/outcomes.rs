@@ -2,9 +2,9 @@
 
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::mutation::{Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
-use farshore_sync_core::wire::PushOutcome;
+use farshore_sync_core::wire::{PushOutcome, RefusedMutation};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::error::Failure;
@@ -70,9 +70,33 @@ impl Tx<'_> {
                 self.take_off(number, &mut Landed::new([number].into()))?;
                 self.forget_transaction(number)
             }
-            Some(refused) => self.quarantine(number, refused, now_ms),
+            Some(refused) => self.refused(number, refused, now_ms),
             None => self.accepted(number, outcome.seq),
         }
+    }
+
+    /// Rows that were offered together have nothing to do with each other: only the refused one is quarantined, and the
+    /// others are offered again.
+    fn refused(
+        &mut self,
+        number: u64,
+        refused: &RefusedMutation,
+        now_ms: u64,
+    ) -> Result<(), Failure> {
+        let read = self.transaction(number)?;
+        let mut others = read.transaction.mutations.clone();
+        let index = usize::try_from(refused.index).unwrap_or(usize::MAX);
+        let are_offers = others.iter().all(|mutation| matches!(mutation.op, Op::Offer { .. }));
+        if !are_offers || others.len() < 2 || index >= others.len() {
+            return self.quarantine(number, refused, now_ms);
+        }
+        let alone =
+            Transaction { mutations: vec![others.swap_remove(index)], ..read.transaction.clone() };
+        self.take_off(number, &mut Landed::new([number].into()))?;
+        self.replace_transaction(&alone)?;
+        let refused = RefusedMutation { index: 0, ..refused.clone() };
+        self.quarantine(number, &refused, now_ms)?;
+        self.offer_again(others)
     }
 
     fn accepted(&mut self, number: u64, seq: u64) -> Result<(), Failure> {

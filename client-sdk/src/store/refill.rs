@@ -22,7 +22,7 @@ use super::rebase::{Base, Landed};
 use super::rows::{RowKey, Stored, decode_state};
 use super::transaction::Tx;
 
-/// Mutations of one transaction that offers: one that the server refuses takes no more than these with it.
+/// Mutations of one transaction that offers: where the server refuses one, so many others are sent again.
 const OFFERS_PER_TRANSACTION: usize = 100;
 
 /// Rows that one look at a table brings.
@@ -352,6 +352,11 @@ impl Tx<'_> {
             statement.execute(params![collection.0, row.as_bytes(), column.0, place, number])?;
         }
         Ok(())
+    }
+
+    /// Offers rows once more that were refused with another one.
+    pub(super) fn offer_again(&mut self, mutations: Vec<Mutation>) -> Result<(), Failure> {
+        self.post_offers(&mut Offers { mutations, ..Offers::default() })
     }
 
     fn offer(

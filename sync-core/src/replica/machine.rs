@@ -299,7 +299,7 @@ impl Replica {
                 if let Some(checked) = checkpoint {
                     self.checkpoint(checked, effects);
                 }
-                if outbox_grew && !bugs::planted(Bug::OffersWaitForWrite) {
+                if outbox_grew {
                     self.read_outbox(effects);
                 }
             }

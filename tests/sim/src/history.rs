@@ -1,6 +1,6 @@
 //! What apps did in a run, as they saw it: what each transaction wrote, over what, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use farshore_client::store::ColumnValue;
 use farshore_sync_core::ids::{RowId, Scope};
@@ -74,6 +74,21 @@ pub enum Deed {
     },
 }
 
+impl Deed {
+    /// The row that it is about.
+    #[must_use]
+    pub const fn row(&self) -> &RowKey {
+        match self {
+            Self::Insert { row, .. } | Self::Delete { row } | Self::Restore { row } => row,
+            Self::Write { cell, .. }
+            | Self::Add { cell, .. }
+            | Self::SetAdd { cell, .. }
+            | Self::SetRemove { cell, .. }
+            | Self::Type { cell, .. } => &cell.0,
+        }
+    }
+}
+
 /// One transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transaction {
@@ -109,9 +124,22 @@ pub struct History {
     /// Whether the server was restored from a backup. Of a row that was deleted then, what it held is kept only as
     /// far as the devices know it.
     pub restored: bool,
+    /// Rows that a device offered to a restored server and that it refused, for a schema that it had not yet when the
+    /// backup was taken, say. They wait in a quarantine, of which the app is told.
+    pub set_aside: BTreeSet<RowKey>,
 }
 
 impl History {
+    /// The history of the rows that nobody had to set aside.
+    #[must_use]
+    pub fn without_set_aside(&self) -> Self {
+        let mut rest = self.clone();
+        for made in &mut rest.transactions {
+            made.deeds.retain(|deed| !self.set_aside.contains(deed.row()));
+        }
+        rest
+    }
+
     /// The transactions that may have had an effect, and whether they certainly had.
     pub fn effective(&self) -> impl Iterator<Item = (&Deed, Fate)> {
         let counted = self.transactions.iter().filter(|made| made.fate != Fate::Refused);

@@ -654,6 +654,13 @@ impl<'a> World<'a> {
             let Ok(entries) = client.quarantine() else { continue };
             let codes: BTreeMap<u64, ReasonCode> =
                 entries.iter().map(|entry| (entry.number, entry.code)).collect();
+            if self.epochs > 0 {
+                let mutations = entries.iter().flat_map(|entry| &entry.mutations);
+                let offers = mutations.filter(|mutation| mutation.operation == "offer");
+                self.histories[device.tenant]
+                    .set_aside
+                    .extend(offers.map(|offer| (offer.collection.clone(), offer.row)));
+            }
             let history = &mut self.histories[device.tenant].transactions;
             for made in history.iter_mut().filter(|made| made.device == device.index) {
                 if let Some(code) = codes.get(&made.number) {

@@ -3,6 +3,7 @@
 use farshore_sync_core::document::DocumentPath;
 use farshore_sync_core::ids::CollectionId;
 use farshore_sync_core::mutation::{Cells, Op, Transaction};
+use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::replica::{StoreReply, StoreRequest};
 use farshore_sync_core::wire::{Refill, Rights};
 
@@ -185,6 +186,29 @@ fn what_was_answered_and_had_not_come_back_is_offered_again() {
     let other = Device::new(2);
     other.sync_in_step(&mut restored);
     assert_eq!((other.text("items", lost, "title"), other.stock(lost)), ("lost".to_owned(), 3));
+    local.check();
+}
+
+#[test]
+fn a_refused_offer_takes_no_other_row_with_it() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let ids: Vec<_> = (0..5).map(|_| local.insert_item("x")).collect();
+    local.sync_in_step(&mut server);
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    let offers = local.outbox();
+    assert_eq!(offers.len(), 1);
+    restored.refuse.insert((local.id, offers[0].0), ReasonCode::TooLarge);
+    let outcomes = restored.push(local.id, &offers);
+    local.outcomes(outcomes);
+    local.check();
+    let quarantined = local.store.quarantine().unwrap();
+    assert_eq!((quarantined.len(), quarantined[0].mutations.len()), (1, 1));
+    local.sync_in_step(&mut restored);
+    let there = ids.iter().filter(|id| restored.rows.contains_key(&(ITEMS, **id))).count();
+    assert_eq!((there, local.sql("SELECT id FROM items").len()), (4, 4));
+    assert_eq!(local.store.counts().unwrap().unconfirmed, 0);
     local.check();
 }
 

@@ -5,10 +5,13 @@ use super::{
     TEXT_FIELD, Value, View, Violation,
 };
 
-/// Judges what a copy with every right shows against what apps did.
+/// Judges what a copy with every right shows against what apps did, without the rows that had to be set aside.
 #[must_use]
 pub fn judge(shape: &Shape, history: &History, view: &View) -> Vec<Violation> {
     let mut found = Vec::new();
+    let mut view = view.clone();
+    view.retain(|row, _| !history.set_aside.contains(row));
+    let (history, view) = (&history.without_set_aside(), &view);
     rows(history, view, &mut found);
     scalars(history, view, &mut found);
     counters(history, view, &mut found);

@@ -53,7 +53,7 @@ fn history<const N: usize>(transactions: [(Fate, Vec<Deed>); N]) -> History {
         fate,
         read: None,
     });
-    History { transactions: made.collect(), restored: false }
+    History { transactions: made.collect(), ..History::default() }
 }
 
 /// A copy with one row.
@@ -113,6 +113,16 @@ fn increments_count_once() {
         let found = kinds(&made, &view([("counter", ColumnValue::Counter(shown))]));
         assert_eq!(found, vec!["not once"; expected], "{shown}");
     }
+}
+
+#[test]
+fn what_waits_in_a_quarantine_after_a_restore_is_not_lost() {
+    let mut made = history([(Fate::Accepted, vec![insert(1)])]);
+    assert_eq!(kinds(&made, &View::new()), ["lost write"]);
+    made.set_aside.insert(row(2));
+    assert_eq!(kinds(&made, &View::new()), ["lost write"], "another row waits there");
+    made.set_aside.insert(row(1));
+    assert_eq!(kinds(&made, &View::new()), [""; 0]);
 }
 
 #[test]
