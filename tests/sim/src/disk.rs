@@ -27,6 +27,9 @@ use farshore_sync_core::schema::Schema;
 use crate::chance::Chance;
 use crate::time::Timeline;
 
+/// Calls of one run after which the server is taken for one that goes round in circles: no run needs a tenth of them.
+pub const MOST_CALLS: u64 = 100_000;
+
 /// How the disk behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct DiskProfile {
@@ -53,6 +56,7 @@ struct Shared {
     /// Calls that fail before they do anything.
     failing_calls: AtomicU64,
     commits: AtomicU64,
+    calls: AtomicU64,
 }
 
 impl Disk {
@@ -68,6 +72,7 @@ impl Disk {
             backup: Mutex::default(),
             failing_calls: AtomicU64::new(0),
             commits: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
         }))
     }
 
@@ -115,6 +120,12 @@ impl Disk {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.0.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has asked for more than [`MOST_CALLS`] calls: further ones never return.
+    #[must_use]
+    pub fn is_overworked(&self) -> bool {
+        self.0.calls.load(Ordering::Relaxed) > MOST_CALLS
     }
 
     fn catalog(&self) -> Arc<MemoryCatalog> {
@@ -191,7 +202,8 @@ impl MountedStore {
         let shared = &self.disk.0;
         let mut chance = Chance::apart(shared.seed ^ shared.timeline.elapsed_ms(), salt);
         tokio::time::sleep(Duration::from_millis(chance.below(most_ms + 1))).await;
-        if !self.alive.load(Ordering::Relaxed) {
+        shared.calls.fetch_add(1, Ordering::Relaxed);
+        if !self.alive.load(Ordering::Relaxed) || self.disk.is_overworked() {
             std::future::pending::<()>().await;
         }
     }
@@ -358,4 +370,27 @@ fn salt_of(text: &str) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_goes_round_in_circles_is_stopped_and_seen() {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let profile = DiskProfile { read_ms: 0, commit_ms: 0, page_bytes: 1, page_rows: 1 };
+            let disk = Disk::new(Timeline::begin(), 1, profile);
+            let tenant: TenantId = "alpha".parse().unwrap();
+            disk.create(&tenant).await.unwrap();
+            let mounted = disk.mount(Arc::new(AtomicBool::new(true)));
+            let store = mounted.open(&scope(&tenant)).await.unwrap();
+            let circle = async { while store.head().await.is_ok() {} };
+            assert!(tokio::time::timeout(Duration::from_secs(1), circle).await.is_err());
+            assert!(disk.is_overworked());
+        });
+    }
 }

@@ -11,6 +11,7 @@
 //! - [`causal`]: a workload of its own, on which causal consistency is judged.
 //! - [`shrink`]: makes a failing plan smaller. [`campaign`]: many seeds.
 //! - `bank` (a feature): how well the harness catches the bugs of the bug bank.
+//! - [`resources`]: what runs have to give back.
 //! - [`chance`]: everything random.
 
 #[cfg(feature = "bugs")]
@@ -25,6 +26,7 @@ pub mod network;
 pub mod oracles;
 pub mod plan;
 pub mod platform;
+pub mod resources;
 pub mod shape;
 pub mod shrink;
 pub mod sinks;

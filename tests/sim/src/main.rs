@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use farshore_sim::campaign::{Campaign, Failure, KEPT_SEEDS, Report, kept_seeds};
 use farshore_sim::plan::Plan;
+use farshore_sim::resources::Resources;
 use farshore_sim::shrink::shrink;
 use farshore_sim::world::{Outcome, run};
 use farshore_sim::{network, oracles};
@@ -134,12 +135,21 @@ fn many(arguments: &Arguments) -> bool {
     let threads = arguments.threads.max(1);
     let (kept, draw) = (kept_seeds(KEPT_SEEDS), Plan::draw as fn(u64) -> Plan);
     let kept = Campaign { seeds: kept, threads, draw }.run(goes_on);
+    let before = Resources::now();
     let new = (first..first.saturating_add(arguments.seeds)).collect();
     let new = Campaign { seeds: new, threads, draw: arguments.draw() }.run(goes_on);
     let took = began.elapsed();
     let mut passed = true;
     for (name, report) in [("kept", &kept), ("new", &new)] {
         passed &= tell(name, report);
+    }
+    match Resources::now().zip(before) {
+        Some((now, before)) => {
+            let kept = now.kept_since(&before);
+            println!("{} open files, {} MiB of memory {kept:?}", now.files, now.bytes >> 20);
+            passed &= kept.is_empty();
+        }
+        None => println!("the system does not say what the process holds"),
     }
     let runs = kept.runs() + new.runs();
     println!("{runs} runs in {took:.1?}: {:.1} a second", runs as f64 / took.as_secs_f64());

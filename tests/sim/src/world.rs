@@ -252,6 +252,9 @@ impl<'a> World<'a> {
         if self.violations.is_empty() {
             self.judge().await;
         }
+        if self.platform.disk().is_overworked() {
+            self.violations.push(Violation::Stuck("the server goes round in circles".to_owned()));
+        }
         self.platform.search_metrics();
         self.violations.extend(oracles::leaks(&self.network.leaks()));
         self.violations.extend(oracles::leaks(&self.platform.sinks().leaks()));
