@@ -138,7 +138,12 @@ impl Server {
             .arg(&self.config)
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure(output.status.success(), || said.trim_end().to_owned())?;
+        ensure(output.status.success(), || {
+            // What it answers may be that its log says why, which is gone with the run.
+            let log = fs::read_to_string(self.config.with_file_name("server.log"));
+            let log = log.unwrap_or_default();
+            format!("{}; {}", said.trim_end(), log.lines().next_back().unwrap_or_default())
+        })?;
         Ok(String::from_utf8(output.stdout)?)
     }
 
