@@ -74,12 +74,15 @@ fn a_refused_transaction_waits_in_the_quarantine_with_its_dependants_until_the_a
     assert_eq!(replica.number(&format!("SELECT count(*) FROM items WHERE {}", is_row(&item))), 1);
 
     let mut witness =
-        Replica::create(&server.url(), &server.token(&["tenant", "site/7", "site/8"]));
+        Replica::create(&server.url(), &server.token(&["tenant", "site/7:rw", "site/8"]));
     witness.sync();
     assert_eq!(witness.number("SELECT count(*) FROM items WHERE label = 'goes on'"), 1);
     assert_eq!(witness.number("SELECT count(*) FROM visits"), 0);
 
     server.grant(token.device, &["tenant:rw", "site/7:rw"]);
+    // Once it reads the scope, its session has the right to write there.
+    witness.insert("visits", json!({"site_id": "7", "purpose": "of the witness"}));
+    replica.wait_for_number("SELECT count(*) FROM visits WHERE purpose = 'of the witness'", 1);
     let ids: Vec<_> = quarantine.iter().map(|entry| entry["mutation"].clone()).collect();
     for id in &ids[..2] {
         replica.call(json!({"op": "resubmit", "mutation": id}));
@@ -88,7 +91,7 @@ fn a_refused_transaction_waits_in_the_quarantine_with_its_dependants_until_the_a
     replica.wait_for("synced");
     assert_eq!(replica.quarantine().len(), 0);
     witness.wait_for_number("SELECT count(*) FROM visits WHERE purpose = 'still not allowed'", 1);
-    assert_eq!(witness.number("SELECT count(*) FROM visits"), 1);
+    assert_eq!(witness.number("SELECT count(*) FROM visits"), 2);
     assert_eq!(
         replica.number(&format!("SELECT count(*) FROM visits WHERE {}", is_row(&doomed))),
         0
