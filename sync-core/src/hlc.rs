@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn milliseconds_are_the_upper_48_bits_and_end_with_them() {
         assert_eq!(Hlc::from_wall_ms(1), Hlc(0x1_0000));
-        assert_eq!(Hlc(0x1_ffff).wall_ms(), 1);
+        assert_eq!(Hlc(0x7_ffff).wall_ms(), 7);
+        assert_eq!(format!("{:?}", Hlc(0x7_ffff)), "7+65535");
         let last = Hlc(0xffff_ffff_ffff_0000);
         for wall_ms in [(1 << 48) - 1, 1 << 48, u64::MAX] {
             assert_eq!(Hlc::from_wall_ms(wall_ms), last, "{wall_ms}");

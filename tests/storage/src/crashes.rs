@@ -17,8 +17,8 @@ use crate::workload::{Recording, scratch};
 
 /// Failures that a report tells in full.
 const TOLD: usize = 20;
-/// A round that finds fewer new images than this is the last one: the ways to crash are used up.
-const FEWEST_NEW: usize = 1;
+/// So many rounds in a row without a new image are the end: the ways to crash are used up.
+const ROUNDS_IN_VAIN: u32 = 20;
 
 /// How many images, and how.
 #[derive(Debug, Clone, Copy)]
@@ -66,11 +66,13 @@ pub fn run<S: Subject>(
         failures: Mutex::default(),
         go_on,
     };
+    let mut in_vain = 0;
     for round in 0.. {
         let before = campaign.opened.load(Ordering::Relaxed);
         campaign.round(round)?;
         let new = campaign.opened.load(Ordering::Relaxed) - before;
-        if campaign.is_over() || new < FEWEST_NEW {
+        in_vain = if new == 0 { in_vain + 1 } else { 0 };
+        if campaign.is_over() || in_vain == ROUNDS_IN_VAIN {
             break;
         }
     }
