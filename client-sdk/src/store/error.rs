@@ -55,7 +55,9 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// Why the store could not carry out what it was asked. Nothing of the operation was kept.
+/// Why the store could not carry out what it was asked. Nothing of the operation was kept, with one exception that no
+/// database can avoid: where the disk failed while it synced a commit, nobody knows whether the commit is on it. It does
+/// not show before the store is opened again, and may be there then, whole.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no room left for the database.
