@@ -118,14 +118,10 @@ bugs! {
     JoinedPushesSwapped = "joined-pushes-swapped";
     /// What waits in a revoked scope is dropped instead of quarantined.
     RevokedWritesDropped = "revoked-writes-dropped";
-    /// What the server has decided on is laid over its rows once more.
-    DecidedNotNoted = "decided-not-noted";
     /// Answers that never came count as recorded.
     SettledTooEarly = "settled-too-early";
     /// Columns that an old app does not know are dropped.
     UnknownColumnsDropped = "unknown-columns-dropped";
-    /// A commit between two others is not missed.
-    GapNotSeen = "gap-not-seen";
     /// A page that was read for rights of before goes out.
     PageOfOldRights = "page-of-old-rights";
 }

@@ -79,7 +79,7 @@ impl Tx<'_> {
     /// what became of them, and laying them over once more would count their increments twice.
     fn note_decided(&mut self, high_water: u64, head: u64) -> Result<(), Failure> {
         let progress = &mut self.known.progress;
-        if high_water > progress.settled && !bugs::planted(Bug::DecidedNotNoted) {
+        if high_water > progress.settled {
             progress.answered_through = progress.answered_through.max(high_water);
             let mut statement = self.connection.prepare_cached(
                 "UPDATE fs_outbox SET decided = ?2 \
