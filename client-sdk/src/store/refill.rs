@@ -42,6 +42,8 @@ struct Offers {
 /// have a stamp of its own and win over what replaced it.
 ///
 /// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
+/// So are removes from sets: the restored server may lack the add until the offer brings it, which would undo a remove
+/// that came before.
 pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState>, Failure> {
     if bugs::planted(Bug::PendingOffered) {
         return Ok(stored.visible.clone());
@@ -49,6 +51,17 @@ pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState
     let mut held = stored.base()?;
     if let (Some(held), Some(visible)) = (&mut held, &stored.visible) {
         held.counters = visible.counters.clone();
+        for (column, elements) in &mut held.sets {
+            let Some(shown) = visible.sets.get(column) else { continue };
+            let adds =
+                elements.iter_mut().filter_map(|(element, adds)| Some((adds, shown.get(element)?)));
+            for (adds, shown) in adds {
+                for (device, add) in adds {
+                    add.alive &=
+                        shown.get(device).is_none_or(|now| now.hlc != add.hlc || now.alive);
+                }
+            }
+        }
     }
     Ok(held)
 }

@@ -190,6 +190,27 @@ fn what_was_answered_and_had_not_come_back_is_offered_again() {
 }
 
 #[test]
+fn a_remove_that_waits_is_not_undone_by_the_offer_of_its_add() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.set_add("items", id, "tags", "t".into()));
+    local.write(|tx| tx.set_add("items", id, "tags", "stays".into()));
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.set_remove("items", id, "tags", "t".into()));
+    refill(&local, &mut restored, Refill::NewEpoch);
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    for device in [&local, &other] {
+        let left = super::super::ColumnValue::Set(vec!["stays".into()]);
+        assert_eq!(device.column("items", id, "tags"), left);
+    }
+}
+
+#[test]
 fn a_refused_offer_takes_no_other_row_with_it() {
     let (local, mut server) = (Device::new(1), Server::new());
     let mut restored = server.clone();
