@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
-use super::session::{Authority, Effect, Event, Session, Standing, Waits, begun_anew, fault};
+use super::session::{Authority, Effect, Event, Session, Waits, begun_anew, fault};
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -255,7 +255,7 @@ impl<S: Socket> Connection<S> {
         let (device, grants) = (self.principal.device(), self.session.grants().to_vec());
         let work = async move {
             let event = match effect {
-                Effect::LoadStanding => Event::Standing(standing(&store, device).await?),
+                Effect::LoadStanding => Event::Standing(store.greeting(device).await?),
                 Effect::ReadPage(request) => Event::Page(store.page(request).await?),
                 Effect::Compare(totals) => {
                     Event::Answer(repair::compare(store.as_ref(), &grants, totals).await?)
@@ -365,18 +365,6 @@ impl<S: Socket> Connection<S> {
             let _ = tokio::time::timeout(limit, last_words).await;
         }
     }
-}
-
-async fn standing(
-    store: &SharedTenantStore,
-    device: farshore_sync_core::ids::DeviceId,
-) -> Result<Standing, StoreError> {
-    Ok(Standing {
-        head: store.head().await?,
-        progress: store.device_progress(device).await?,
-        digest_key: store.digest_key().await?,
-        schema_version: store.schema().await?.map_or(0, |schema| schema.version),
-    })
 }
 
 fn seal(frame: &ServerFrame) -> Bytes {

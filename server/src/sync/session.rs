@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
-    DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult, ScopeRead,
+    DevicePush, Greeting, Head, PageRead, PageRequest, PushResult, ScopeRead,
 };
 use farshore_sync_core::bugs::{self, Bug};
-use farshore_sync_core::digest::{DigestKey, Sum, Totals};
+use farshore_sync_core::digest::{Sum, Totals};
 use farshore_sync_core::ids::{CollectionId, DeviceId, Scope};
 use farshore_sync_core::wire::limits::{
     MAX_ROWS_PER_PAGE, MAX_TRANSACTION_BYTES, PAGE_TARGET_BYTES,
@@ -39,7 +39,7 @@ pub enum Event {
     /// A frame came.
     Frame(ClientFrame),
     /// What [`Effect::LoadStanding`] asked for.
-    Standing(Standing),
+    Standing(Greeting),
     /// The lane answered the oldest push.
     Answered(PushResult),
     /// What [`Effect::ReadPage`] asked for.
@@ -77,19 +77,6 @@ pub enum Effect {
     Verify(String),
     /// Say why and close.
     Close(Fault),
-}
-
-/// What a session has to know of the tenant before it can answer Hello.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// Where the tenant stands.
-    pub head: Head,
-    /// What is known of the device's transactions.
-    pub progress: DeviceProgress,
-    /// The tenant's digest key.
-    pub digest_key: DigestKey,
-    /// The version of the tenant's schema.
-    pub schema_version: u32,
 }
 
 /// What a device may do, and until when.
@@ -343,7 +330,7 @@ impl Session {
 
     fn standing(
         &mut self,
-        standing: &Standing,
+        standing: &Greeting,
         now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Fault> {

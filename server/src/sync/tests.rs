@@ -7,8 +7,8 @@ use farshore_store::catalog::Catalog as _;
 use farshore_store::memory::MemoryCatalog;
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
-    ChangedRow, Committed, DeviceProgress, DevicePush, Head, PageRead, PageRequest, PushResult,
-    RowChange, ScopeRead,
+    ChangedRow, Committed, DeviceProgress, DevicePush, Greeting, Head, PageRead, PageRequest,
+    PushResult, RowChange, ScopeRead,
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
@@ -21,7 +21,7 @@ use farshore_sync_core::wire::{
 };
 
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver, Submission, Submitter};
-use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Standing, Waits};
+use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Waits};
 use super::update::Update;
 use crate::clock::ManualClock;
 use crate::config::{Config, Settings};
@@ -95,7 +95,7 @@ fn update(before: u64, rows: Vec<ChangedRow>) -> Event {
 }
 
 fn standing(seq: u64) -> Event {
-    Event::Standing(Standing {
+    Event::Standing(Greeting {
         head: head(seq),
         progress: DeviceProgress::default(),
         digest_key: DigestKey([0; 32]),

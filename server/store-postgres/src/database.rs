@@ -63,6 +63,8 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(config.limits.max_connections.get())
             .acquire_timeout(Duration::from_millis(config.limits.acquire_timeout_ms.into()))
+            // Waiting is how a full pool works; who waits for too long gets an error.
+            .acquire_slow_threshold(Duration::from_millis(config.limits.acquire_timeout_ms.into()))
             .idle_timeout(IDLE_TIMEOUT)
             .max_lifetime(MAX_LIFETIME)
             // `begin` finds out by itself, without a round trip for each transaction.

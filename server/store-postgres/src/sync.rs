@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use farshore_store::StoreError;
 use farshore_store::placement::MoveToken;
 use farshore_store::sync::{
-    Batch, BucketRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest, RowKey,
-    SyncStore,
+    Batch, BucketRow, Chunk, Committed, DeviceProgress, Greeting, Head, PageRead, PageRequest,
+    RowKey, SyncStore,
 };
 use farshore_store::sync_core::digest::{Buckets, DigestKey};
 use farshore_store::sync_core::ids::{CollectionId, DeviceId, Scope};
 
 use crate::database::Pace;
-use crate::tenant::{PostgresTenant, Standing};
+use crate::tenant::{PostgresTenant, Standing, TenantTransaction};
 
 mod commit;
 pub(crate) mod copy;
@@ -61,7 +61,22 @@ impl SyncStore for PostgresTenant {
         self.during("read a device's progress", async {
             let mut read = self.0.read(Pace::Hot).await?;
             let progress = load::progress(&self.0.names, &mut read.transaction, device).await;
-            read.transaction.end(progress).await
+            read.transaction.end(progress.map(|(progress, _)| progress)).await
+        })
+        .await
+    }
+
+    async fn greeting(&self, device: DeviceId) -> Result<Greeting, StoreError> {
+        self.during("greet a device", async {
+            let TenantTransaction { mut transaction, standing } = self.0.read(Pace::Hot).await?;
+            let found = load::progress(&self.0.names, &mut transaction, device).await;
+            let (progress, version) = transaction.end(found).await?;
+            Ok(Greeting {
+                head: standing.head,
+                progress,
+                digest_key: standing.digest_key,
+                schema_version: version,
+            })
         })
         .await
     }

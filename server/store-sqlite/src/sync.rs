@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use farshore_store::StoreError;
 use farshore_store::placement::MoveToken;
 use farshore_store::sync::{
-    Batch, BucketRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest, RowKey,
-    SyncStore,
+    Batch, BucketRow, Chunk, Committed, DeviceProgress, Greeting, Head, PageRead, PageRequest,
+    RowKey, SyncStore,
 };
 use farshore_store::sync_core::digest::{Buckets, DigestKey};
 use farshore_store::sync_core::ids::{CollectionId, DeviceId, Scope};
@@ -48,6 +48,20 @@ impl SyncStore for SqliteTenant {
         self.read("read a device's progress", move |_, snapshot| {
             let mark = load::mark(snapshot, device)?.unwrap_or_default();
             Ok(DeviceProgress { high_water: mark.high_water, settled: mark.settled })
+        })
+        .await
+    }
+
+    async fn greeting(&self, device: DeviceId) -> Result<Greeting, StoreError> {
+        self.read("greet a device", move |_, snapshot| {
+            let standing = standing::read(snapshot)?;
+            let mark = load::mark(snapshot, device)?.unwrap_or_default();
+            Ok(Greeting {
+                head: standing.head,
+                progress: DeviceProgress { high_water: mark.high_water, settled: mark.settled },
+                digest_key: standing.digest_key,
+                schema_version: commit::schema_version(snapshot)?.unwrap_or(0),
+            })
         })
         .await
     }

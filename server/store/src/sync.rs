@@ -198,6 +198,19 @@ pub struct DeviceProgress {
     pub settled: u64,
 }
 
+/// What has to be known of a tenant before a device is greeted.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Where the tenant stands.
+    pub head: Head,
+    /// What is known of the device's transactions.
+    pub progress: DeviceProgress,
+    /// The tenant's digest key.
+    pub digest_key: DigestKey,
+    /// The version of the tenant's schema; 0 before the first.
+    pub schema_version: u32,
+}
+
 /// The hot path.
 #[async_trait]
 pub trait SyncStore: Send + Sync {
@@ -216,6 +229,9 @@ pub trait SyncStore: Send + Sync {
 
     /// What the store knows of a device's transactions.
     async fn device_progress(&self, device: DeviceId) -> Result<DeviceProgress, StoreError>;
+
+    /// What has to be known before a device is greeted.
+    async fn greeting(&self, device: DeviceId) -> Result<Greeting, StoreError>;
 
     /// The sums of every collection in the given scopes.
     async fn buckets(

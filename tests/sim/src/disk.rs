@@ -16,8 +16,8 @@ use farshore_store::schemas::{ApplySchemaError, SchemaStore};
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::signing_keys::{SigningKeyRecord, SigningKeyStore};
 use farshore_store::sync::{
-    Batch, BucketRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest, RowKey,
-    SyncStore,
+    Batch, BucketRow, Chunk, Committed, DeviceProgress, Greeting, Head, PageRead, PageRequest,
+    RowKey, SyncStore,
 };
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::digest::{Buckets, DigestKey};
@@ -264,6 +264,15 @@ impl SyncStore for MountedStore {
     async fn device_progress(&self, device: DeviceId) -> Result<DeviceProgress, StoreError> {
         self.reading("device progress", salt_of(&device.to_string())).await?;
         self.inner.device_progress(device).await
+    }
+
+    async fn greeting(&self, device: DeviceId) -> Result<Greeting, StoreError> {
+        Ok(Greeting {
+            head: self.head().await?,
+            progress: self.device_progress(device).await?,
+            digest_key: self.digest_key().await?,
+            schema_version: self.schema().await?.map_or(0, |schema| schema.version),
+        })
     }
 
     async fn buckets(

@@ -144,19 +144,24 @@ fn take(load: &mut Load, row: &PgRow) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the store knows of one device's transactions.
+/// What is known of a device's transactions, and the version of the newest schema, which is 0 before the first.
 pub(super) async fn progress(
     names: &Names,
     transaction: &mut Transaction,
     device: DeviceId,
-) -> Result<DeviceProgress, Failure> {
-    let query = "SELECT high_water, settled FROM main.marks WHERE device = $1";
+) -> Result<(DeviceProgress, u32), Failure> {
+    let query = "SELECT coalesce(max(s.version), 0), max(m.high_water), max(m.settled) \
+        FROM (SELECT max(version) AS version FROM main.schemas) s \
+        LEFT JOIN main.marks m ON m.device = $1";
     let query = Query::new(names.qualify(query)).bind(&device.as_bytes()[..]);
-    let Some(row) = transaction.rows(query).await?.pop() else {
-        return Ok(DeviceProgress::default());
+    let row = transaction.rows(query).await?.pop().ok_or(sqlx::Error::RowNotFound)?;
+    let number = |column: usize| {
+        let number: Option<i64> = row.try_get(column)?;
+        Ok::<_, sqlx::Error>(number.unwrap_or_default().cast_unsigned())
     };
-    let number = |column: usize| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
-    Ok(DeviceProgress { high_water: number(0)?, settled: number(1)? })
+    let version = u32::try_from(number(0)?);
+    let version = version.map_err(|_| Failure::Damaged("the version of a schema".to_owned()))?;
+    Ok((DeviceProgress { high_water: number(1)?, settled: number(2)? }, version))
 }
 
 pub(super) fn scope(name: &str) -> Result<Scope, Failure> {

@@ -6,7 +6,7 @@ use farshore_store::StoreError;
 use farshore_store::plan::{Context, plan, prepare};
 use farshore_store::sync::{Batch, Committed};
 use farshore_store::sync_core::schema::Schema;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use super::{load, standing, write};
 use crate::failure::Failure;
@@ -29,11 +29,15 @@ pub(super) fn commit(
     Ok(plan.committed)
 }
 
+/// The version of the newest schema; `None` before the first.
+pub(super) fn schema_version(database: &Connection) -> Result<Option<u32>, Failure> {
+    let mut newest = database.prepare_cached("SELECT MAX(version) FROM schemas")?;
+    Ok(newest.query_row([], |row| row.get(0))?)
+}
+
 /// The newest schema, as this transaction sees it.
 fn schema(tenant: &OpenTenant, transaction: &Transaction<'_>) -> Result<Arc<Schema>, Failure> {
-    let mut newest = transaction.prepare_cached("SELECT MAX(version) FROM schemas")?;
-    let version: Option<u32> = newest.query_row([], |row| row.get(0))?;
-    let version = version.ok_or(StoreError::NoSchema)?;
+    let version = schema_version(transaction)?.ok_or(StoreError::NoSchema)?;
     if let Some(schema) = tenant.schemas.get(version.into()) {
         return Ok(schema);
     }

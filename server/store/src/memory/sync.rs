@@ -16,8 +16,8 @@ use crate::placement::MoveToken;
 use crate::plan::{Context, plan, prepare};
 use crate::scrub::Recount;
 use crate::sync::{
-    Batch, BucketRow, ChangedRow, Chunk, Committed, DeviceProgress, Head, PageRead, PageRequest,
-    RowChange, RowKey, ScopeRead, SyncStore,
+    Batch, BucketRow, ChangedRow, Chunk, Committed, DeviceProgress, Greeting, Head, PageRead,
+    PageRequest, RowChange, RowKey, ScopeRead, SyncStore,
 };
 
 #[async_trait]
@@ -54,6 +54,16 @@ impl SyncStore for MemoryTenant {
         self.with(|state| {
             let mark = state.marks.get(&device).copied().unwrap_or_default();
             DeviceProgress { high_water: mark.high_water, settled: mark.settled }
+        })
+    }
+
+    async fn greeting(&self, device: DeviceId) -> Result<Greeting, StoreError> {
+        let progress = self.device_progress(device).await?;
+        self.with(|state| Greeting {
+            head: state.head,
+            progress,
+            digest_key: state.digest_key.clone(),
+            schema_version: state.schema().map_or(0, |schema| schema.version),
         })
     }
 
