@@ -1,5 +1,6 @@
 //! The pool, and transactions that are ended or thrown away.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use futures_util::stream::BoxStream;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Postgres};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::PostgresConfig;
 use crate::failure::Failure;
@@ -16,6 +17,8 @@ use crate::query::Query;
 /// How much longer than the server's own timeout we wait for an answer, for what the network takes.
 const NETWORK_GRACE: Duration = Duration::from_secs(5);
 
+/// How long we wait before we ask again a server whose queue of new connections is full.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection may live: what the server remembers for it grows with every tenant that it has seen, by some
@@ -97,12 +100,7 @@ impl Database {
         let script = format!("{begin};{};{opening}", self.limits(pace));
         let mut stale_connections = 0;
         loop {
-            let connection = self.pool.acquire().await.map_err(|error| match error {
-                sqlx::Error::PoolTimedOut => {
-                    Failure::NoConnection { timeout_ms: self.config.limits.acquire_timeout_ms }
-                }
-                error => error.into(),
-            })?;
+            let connection = self.acquire().await?;
             let mut transaction =
                 Transaction { connection, patience: self.patience(pace), ended: false };
             match transaction.script(script.clone()).await {
@@ -115,6 +113,25 @@ impl Database {
                     tracing::debug!(%failure, "a connection had ended, or did not know what we may");
                 }
                 Err(failure) => return transaction.end(Err(failure)).await,
+            }
+        }
+    }
+
+    /// A connection of the pool. A server whose queue of new connections is full is asked again: on a Unix socket it says
+    /// so at once instead of letting us wait.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        let timeout_ms = self.config.limits.acquire_timeout_ms;
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());
+        loop {
+            match self.pool.acquire().await {
+                Ok(connection) => return Ok(connection),
+                Err(sqlx::Error::PoolTimedOut) => return Err(Failure::NoConnection { timeout_ms }),
+                Err(sqlx::Error::Io(error))
+                    if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline =>
+                {
+                    sleep(FULL_QUEUE_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
