@@ -40,7 +40,7 @@ pub enum TenantCommand {
     NewEpoch(NewEpochArgs),
     Move(MoveArgs),
     Where(WhereArgs),
-    /// Destroy a tenant's key and its data. Nothing brings it back, no backup either.
+    /// Destroy a tenant's key and its data. Its name is not given again; its archives have to be deleted by themselves.
     Erase {
         /// Its slug
         tenant: TenantId,
