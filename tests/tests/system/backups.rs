@@ -128,9 +128,10 @@ fn a_bad_archive_changes_nothing() {
     let others = ["tenant", "restore", "other", path(&good), "--replace", "other"];
     refused(&server, &others, "the archive is one of acme, not of other");
     server.operate(&["tenant", "erase", "other", "--confirm", "other"]);
-    refused(&server, &["tenant", "backup", "other", "/tmp/never-written"], "tenant_erased");
-    refused(&server, &["tenant", "backup", "nobody", "/tmp/never-written"], "tenant_not_found");
-    assert!(!Path::new("/tmp/never-written").exists());
+    let never = home.join("never-written");
+    refused(&server, &["tenant", "backup", "other", path(&never)], "tenant_erased");
+    refused(&server, &["tenant", "backup", "nobody", path(&never)], "tenant_not_found");
+    assert!(!never.exists());
 
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("another-key");
