@@ -236,3 +236,6 @@ impl fmt::Debug for PlacedCatalog {
         f.debug_struct("PlacedCatalog").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
