@@ -54,10 +54,10 @@ pub struct MovedTenant {
     pub from: String,
     /// Where it is.
     pub to: String,
-    /// Living rows.
+    /// Living rows that were copied; one that was written meanwhile counts again.
     pub rows: u64,
-    /// The SHA-256 of its records, the same here and there, in hexadecimal digits.
-    pub digest: String,
+    /// How long it took no writes, in milliseconds.
+    pub frozen_ms: u64,
 }
 
 /// `GET /v1/admin/tenants/{tenant}/placement`

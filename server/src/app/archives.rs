@@ -82,7 +82,7 @@ impl From<CopyError> for RestoreError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Catalog(error) => error.into(),
-            error => Self::Copy(error),
+            error @ CopyError::Differs { .. } => Self::Copy(error),
         }
     }
 }
@@ -183,7 +183,7 @@ pub async fn restore<E: Send>(
     let scope = app.auth().scope(operator, tenant);
     let mut arrival = receive(app, &scope, restoration).await?;
     let contents = read(app, &scope, &mut *arrival, bytes).await?;
-    verify(&*arrival, scope.tenant(), contents.digest).await?;
+    verify(&*arrival, scope.tenant(), None, contents.digest).await?;
     let Contents { rows, records, digest } = contents;
     let mut restored = Restored { rows, records, digest: digest.to_string(), epoch: None };
     if restoration == Restoration::Check {

@@ -28,13 +28,11 @@ pub async fn ready(app: &App) -> Result<BusStanding, NotReady> {
 }
 
 /// Brings the figures of the pools of connections up to date.
-pub async fn count_pools(app: &App) {
+pub fn count_pools(app: &App) {
     if let Some(catalog) = app.placement() {
-        let pools = catalog
-            .pools()
-            .await
-            .into_iter()
-            .map(|(place, pool)| (place.to_string(), [pool.open, pool.idle, pool.limit]));
-        app.metrics().pools(pools);
+        let pools = catalog.pools().into_iter();
+        let figures =
+            pools.map(|(place, pool)| (place.to_string(), [pool.open, pool.idle, pool.limit]));
+        app.metrics().pools(figures);
     }
 }

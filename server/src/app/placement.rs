@@ -184,9 +184,10 @@ pub async fn move_tenant(
     tracing::info!(tenant = %scope.tenant(), %to, operator = operator.subject(), "moving a tenant");
     let app = app.clone();
     let moving = tokio::spawn(async move { carry(&app, &scope, &to).await });
-    let Moved { from, to, rows, digest } = moving.await.map_err(|_| PlacementError::Stopped)??;
-    let (from, to) = (from.to_string(), to.to_string());
-    Ok(MovedTenant { from, to, rows, digest: digest.to_string() })
+    let moved = moving.await.map_err(|_| PlacementError::Stopped)??;
+    let Moved { from, to, rows, frozen_for } = moved;
+    let frozen_ms = u64::try_from(frozen_for.as_millis()).unwrap_or(u64::MAX);
+    Ok(MovedTenant { from: from.to_string(), to: to.to_string(), rows, frozen_ms })
 }
 
 /// Goes on with the moves that an earlier process did not finish.
@@ -216,7 +217,7 @@ async fn carry(app: &App, scope: &TenantScope, to: &Place) -> Result<Moved, Plac
         app.sync().begun_anew(scope.tenant());
     }
     let moved = moved?;
-    let Moved { from, to, rows, digest } = &moved;
-    tracing::info!(tenant = %scope.tenant(), %from, %to, rows, %digest, "tenant moved");
+    let Moved { from, to, rows, frozen_for } = &moved;
+    tracing::info!(tenant = %scope.tenant(), %from, %to, rows, ?frozen_for, "tenant moved");
     Ok(moved)
 }

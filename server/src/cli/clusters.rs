@@ -122,11 +122,13 @@ pub async fn carry(args: MoveArgs) -> Result<(), CliError> {
         moved = moving => moved?,
         () = watch(&client, &tenant) => unreachable!("nobody stops watching"),
     };
-    let MovedTenant { from, to, rows, digest } = moved;
+    let MovedTenant { from, to, rows, frozen_ms } = moved;
     if from == to {
         return output::line(format_args!("{tenant} stays in {to}"));
     }
-    output::line(format_args!("moved {tenant} from {from} to {to}: {rows} rows, digest {digest}"))
+    output::line(format_args!(
+        "moved {tenant} from {from} to {to}: {rows} rows, no writes for {frozen_ms} ms"
+    ))
 }
 
 /// Shows how far a move has come, for as long as somebody looks on.

@@ -8,6 +8,6 @@ use crate::app::{App, health};
 use crate::telemetry::metrics::METRICS_CONTENT_TYPE;
 
 pub async fn show(State(app): State<App>) -> impl IntoResponse {
-    health::count_pools(&app).await;
+    health::count_pools(&app);
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics().text())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use farshore_store::StoreError;
@@ -13,17 +13,32 @@ use farshore_store_postgres::{
     DatabaseUrl, DatabaseUrlError, OpenError, PoolFigures, PostgresCatalog, PostgresConfig,
     PostgresLimits,
 };
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Home;
 
 /// Most connections of one node to one cluster.
 pub const MAX_CONNECTIONS_PER_CLUSTER: u32 = 10_000;
-/// How long credentials are used before they are read anew.
-const CREDENTIALS_KEPT: Duration = Duration::from_secs(15 * 60);
-/// How long a pool is kept that nobody uses.
-const POOL_KEPT: Duration = Duration::from_secs(10 * 60);
+/// How long what is known of a cluster is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keeping {
+    /// How long credentials are used before they are read anew.
+    pub credentials: Duration,
+    /// How long they are used further where home does not tell them.
+    pub credentials_without_home: Duration,
+    /// How long a pool is kept that nobody uses.
+    pub idle_pools: Duration,
+}
+
+impl Default for Keeping {
+    fn default() -> Self {
+        Self {
+            credentials: Duration::from_secs(15 * 60),
+            credentials_without_home: Duration::from_secs(60),
+            idle_pools: Duration::from_secs(10 * 60),
+        }
+    }
+}
 
 /// Why a cluster was not added.
 #[derive(Debug, thiserror::Error)]
@@ -63,21 +78,32 @@ pub struct Clusters {
     home: Arc<dyn Home>,
     master_key: MasterKey,
     limits: PostgresLimits,
-    open: Mutex<HashMap<ClusterName, OpenCluster>>,
+    keeping: Keeping,
+    slots: Mutex<HashMap<ClusterName, Arc<Slot>>>,
 }
+
+/// The pool of a cluster, where it is open. Whoever opens it holds the lock of this cluster alone: one that does not
+/// answer holds nobody up who uses another one.
+type Slot = tokio::sync::Mutex<Option<OpenCluster>>;
 
 /// A cluster with its pool.
 struct OpenCluster {
     catalog: PostgresCatalog,
     sealed_url: Vec<u8>,
     max_connections: u32,
-    checked_at: Instant,
+    /// When its credentials are read anew.
+    check_at: Instant,
     used_at: Instant,
 }
 
 impl Clusters {
-    pub(super) fn new(home: Arc<dyn Home>, master_key: MasterKey, limits: PostgresLimits) -> Self {
-        Self { home, master_key, limits, open: Mutex::default() }
+    pub(super) fn new(
+        home: Arc<dyn Home>,
+        master_key: MasterKey,
+        limits: PostgresLimits,
+        keeping: Keeping,
+    ) -> Self {
+        Self { home, master_key, limits, keeping, slots: Mutex::default() }
     }
 
     /// Adds a cluster, or changes how it is reached, once its database was found to be good.
@@ -101,7 +127,8 @@ impl Clusters {
         let sealed_url = sealed_url.map_err(|error| StoreError::database(operation, error))?;
         let record = ClusterRecord { name, sealed_url, max_connections, added_at_ms: now_ms };
         self.home.put_cluster(&record).await?;
-        self.open.lock().await.insert(record.name.clone(), OpenCluster::new(catalog, record));
+        let slot = self.slot(&record.name);
+        *slot.lock().await = Some(self.opened(catalog, record));
         Ok(())
     }
 
@@ -125,7 +152,7 @@ impl Clusters {
     /// Where tenants are in it, or there is no such cluster.
     pub async fn remove(&self, name: &ClusterName) -> Result<(), RegistryError> {
         self.home.remove_cluster(name).await?;
-        self.open.lock().await.remove(name);
+        self.slots().remove(name);
         Ok(())
     }
 
@@ -134,45 +161,82 @@ impl Clusters {
     /// # Errors
     /// Where there is no such cluster, or it does not open.
     pub async fn get(&self, name: &ClusterName) -> Result<PostgresCatalog, RegistryError> {
-        let mut all = self.open.lock().await;
+        let slot = self.slot(name);
+        let mut slot = slot.lock().await;
         let now = Instant::now();
-        if let Some(open) = all.get_mut(name) {
-            open.used_at = now;
-            if now - open.checked_at < CREDENTIALS_KEPT {
-                return Ok(open.catalog.clone());
-            }
-        }
-        let record = self.record(name).await?;
-        if let Some(open) = all.get_mut(name)
-            && open.sealed_url == record.sealed_url
-            && open.max_connections == record.max_connections
-        {
-            open.checked_at = now;
+        let Some(open) = &mut *slot else {
+            return self.open(&mut slot, self.record(name).await?).await;
+        };
+        open.used_at = now;
+        if now < open.check_at {
             return Ok(open.catalog.clone());
         }
+        match self.record(name).await {
+            Ok(record) if open.is_as_in(&record) => {
+                open.check_at = now + self.keeping.credentials;
+                Ok(open.catalog.clone())
+            }
+            // Whoever uses the earlier pool goes on with it to the end of what it does.
+            Ok(record) => self.open(&mut slot, record).await,
+            Err(RegistryError::Catalog(error)) => {
+                tracing::warn!(cluster = %name, %error, "home does not tell how a cluster is reached; going on as before");
+                open.check_at = now + self.keeping.credentials_without_home;
+                Ok(open.catalog.clone())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open(
+        &self,
+        slot: &mut Option<OpenCluster>,
+        record: ClusterRecord,
+    ) -> Result<PostgresCatalog, RegistryError> {
         let operation = "open a cluster";
         let url = self.url(&record)?;
         let config = self.config(url, record.max_connections);
         let opened = PostgresCatalog::open(config, &self.master_key).await;
         let (catalog, _) = opened.map_err(|error| StoreError::database(operation, error))?;
-        // Whoever uses the earlier pool goes on with it to the end of what it does.
-        all.insert(name.clone(), OpenCluster::new(catalog.clone(), record));
+        *slot = Some(self.opened(catalog.clone(), record));
         Ok(catalog)
     }
 
-    /// How the connections to each open cluster are used.
-    pub async fn pools(&self) -> Vec<(Place, PoolFigures)> {
-        let all = self.open.lock().await;
-        let pools = all
-            .iter()
-            .map(|(name, open)| (Place::Cluster(name.clone()), open.catalog.pool_figures()));
-        pools.collect()
+    /// How the connections to each open cluster are used. One that is being opened is left out.
+    pub fn pools(&self) -> Vec<(Place, PoolFigures)> {
+        let slots = self.slots();
+        let figures = slots.iter().filter_map(|(name, slot)| {
+            let slot = slot.try_lock().ok()?;
+            Some((Place::Cluster(name.clone()), slot.as_ref()?.catalog.pool_figures()))
+        });
+        figures.collect()
     }
 
     /// Closes the pools that nobody has used for long.
-    pub async fn close_idle(&self) {
+    pub fn close_idle(&self) {
         let now = Instant::now();
-        self.open.lock().await.retain(|_, open| now - open.used_at < POOL_KEPT);
+        let is_used = |slot: &Slot| match slot.try_lock() {
+            Ok(open) => {
+                open.as_ref().is_some_and(|open| now - open.used_at < self.keeping.idle_pools)
+            }
+            // Somebody opens it.
+            Err(_) => true,
+        };
+        self.slots().retain(|_, slot| is_used(slot));
+    }
+
+    fn opened(&self, catalog: PostgresCatalog, record: ClusterRecord) -> OpenCluster {
+        let now = Instant::now();
+        let ClusterRecord { sealed_url, max_connections, .. } = record;
+        let check_at = now + self.keeping.credentials;
+        OpenCluster { catalog, sealed_url, max_connections, check_at, used_at: now }
+    }
+
+    fn slot(&self, name: &ClusterName) -> Arc<Slot> {
+        Arc::clone(self.slots().entry(name.clone()).or_default())
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<ClusterName, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn record(&self, name: &ClusterName) -> Result<ClusterRecord, RegistryError> {
@@ -200,10 +264,9 @@ impl Clusters {
 }
 
 impl OpenCluster {
-    fn new(catalog: PostgresCatalog, record: ClusterRecord) -> Self {
-        let now = Instant::now();
-        let ClusterRecord { sealed_url, max_connections, .. } = record;
-        Self { catalog, sealed_url, max_connections, checked_at: now, used_at: now }
+    /// Whether it is reached as home says. Each sealing of a URL has bytes of its own.
+    fn is_as_in(&self, record: &ClusterRecord) -> bool {
+        self.sealed_url == record.sealed_url && self.max_connections == record.max_connections
     }
 }
 

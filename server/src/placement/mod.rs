@@ -2,7 +2,7 @@
 //!
 //! - [`PlacedCatalog`]: the tenants of all of them as one catalog.
 //! - `clusters`: the pools of the clusters, with credentials that are read anew now and then.
-//! - `moving`: a tenant on its way from one to another.
+//! - `moving`: a tenant on its way from one to another; `carrying`: its copy, pass by pass.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -20,13 +20,15 @@ use farshore_store_sqlite::SqliteCatalog;
 use farshore_sync_core::ids::TenantId;
 use lru::LruCache;
 
+mod carrying;
 mod clusters;
 mod moving;
 
+pub use carrying::{Phase, Progress};
 pub use clusters::{AddClusterError, ClusterView, MAX_CONNECTIONS_PER_CLUSTER};
-pub use moving::{MoveError, Moved, Phase, Progress};
+pub use moving::{MoveError, Moved};
 
-use clusters::Clusters;
+use clusters::{Clusters, Keeping};
 
 /// Tenants whose cluster is remembered.
 const PLACES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
@@ -55,7 +57,7 @@ pub struct PlacedCatalog {
     clusters: Clusters,
     /// Where tenants were found that are not at home. A cluster that does not have one any more says so.
     places: Mutex<LruCache<TenantId, ClusterName>>,
-    progress: moving::Moves,
+    progress: carrying::Moves,
 }
 
 impl PlacedCatalog {
@@ -63,10 +65,10 @@ impl PlacedCatalog {
     #[must_use]
     pub fn new(home: Arc<dyn Home>, master_key: MasterKey, limits: PostgresLimits) -> Self {
         Self {
-            clusters: Clusters::new(Arc::clone(&home), master_key, limits),
+            clusters: Clusters::new(Arc::clone(&home), master_key, limits, Keeping::default()),
             home,
             places: Mutex::new(LruCache::new(PLACES_REMEMBERED)),
-            progress: moving::Moves::default(),
+            progress: carrying::Moves::default(),
         }
     }
 
@@ -93,9 +95,10 @@ impl PlacedCatalog {
     }
 
     /// How the connections to home and to each open cluster are used.
-    pub async fn pools(&self) -> Vec<(Place, PoolFigures)> {
+    #[must_use]
+    pub fn pools(&self) -> Vec<(Place, PoolFigures)> {
         let home = self.home.pool_figures().map(|figures| (Place::Home, figures));
-        home.into_iter().chain(self.clusters.pools().await).collect()
+        home.into_iter().chain(self.clusters.pools()).collect()
     }
 
     /// Creates a tenant in a cluster.

@@ -3,8 +3,9 @@
 //! The steps, each of which may be the last one before the process ends:
 //!
 //! 1. Home notes where the tenant goes, and a token: of several attempts the last one counts.
-//! 2. The tenant is frozen where it is, on every node. It is read as ever.
-//! 3. A copy arrives in the other database, is read back and counted anew.
+//! 2. A copy arrives in the other database, is read back and counted anew, while the tenant takes writes. So does what
+//!    was written meanwhile, until that is little.
+//! 3. The tenant is frozen where it is, on every node; it is read as ever. The rest arrives.
 //! 4. The copy becomes a tenant there, which nobody looks for yet.
 //! 5. Home says that the tenant is there: from here on it is, and it takes writes.
 //! 6. Sessions begin anew, and what was left behind is dropped.
@@ -12,22 +13,25 @@
 //! Until step 5 a failure thaws the tenant where it is. An attempt that was killed is made again from the first step, by
 //! the next start of a server or by whoever asks again.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use farshore_store::catalog::{Catalog, CatalogError};
-use farshore_store::copy::{
-    Arrival, Arriving, CopyDigest, CopyError, Record, RecordSink, Tally, verify,
-};
+use farshore_store::copy::{Arriving, CopyError};
 use farshore_store::placement::{MoveToken, Place, RegistryError};
 use farshore_store::scope::TenantScope;
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::ids::TenantId;
+use tokio::time::Instant;
 
 use super::PlacedCatalog;
+use super::carrying::{Carried, Phase, Progress};
+
+/// Records that are little enough to be copied while the tenant is frozen.
+const FEW_RECORDS: u64 = 5_000;
+/// Most copies of what was written during the one before. Where more is written than is copied they do not end by
+/// themselves.
+const MAX_LIVE_PASSES: u32 = 8;
 
 /// How often the last step is tried before the operator is asked.
 const SWITCH_ATTEMPTS: u32 = 5;
@@ -74,6 +78,12 @@ pub enum MoveError {
         /// Where it goes.
         to: Place,
     },
+    /// What was copied before does not lead to where the tenant stands now.
+    #[error("{tenant} was purged or began a new epoch while it was copied; move it again")]
+    Overturned {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// The copy is not what was sent.
     #[error(transparent)]
     Copy(CopyError),
@@ -104,7 +114,7 @@ impl From<CopyError> for MoveError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Catalog(error) => error.into(),
-            error => Self::Copy(error),
+            error @ CopyError::Differs { .. } => Self::Copy(error),
         }
     }
 }
@@ -116,84 +126,10 @@ pub struct Moved {
     pub from: Place,
     /// Where it is.
     pub to: Place,
-    /// Living rows.
+    /// Living rows that were copied; one that was written meanwhile counts again.
     pub rows: u64,
-    /// What its records add up to, here and there.
-    pub digest: CopyDigest,
-}
-
-/// What a move does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// The tenant is frozen, and its copy arrives.
-    Copying,
-    /// The copy is read back and counted anew.
-    Verifying,
-    /// The tenant changes its place.
-    Switching,
-}
-
-/// How far a move has come.
-#[derive(Debug)]
-pub struct Progress {
-    phase: Mutex<Phase>,
-    records: AtomicU64,
-}
-
-impl Progress {
-    /// What it does now, and how many records have arrived.
-    #[must_use]
-    pub fn now(&self) -> (Phase, u64) {
-        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        (phase, self.records.load(Ordering::Relaxed))
-    }
-
-    fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-}
-
-/// The moves that this node makes.
-#[derive(Debug, Default)]
-pub(super) struct Moves(Mutex<HashMap<TenantId, Arc<Progress>>>);
-
-impl Moves {
-    fn begin(&self, tenant: &TenantId) -> Arc<Progress> {
-        let progress = Progress { phase: Mutex::new(Phase::Copying), records: AtomicU64::new(0) };
-        let progress = Arc::new(progress);
-        let mut moves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        moves.insert(tenant.clone(), Arc::clone(&progress));
-        progress
-    }
-
-    fn end(&self, tenant: &TenantId, progress: &Arc<Progress>) {
-        let mut moves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if moves.get(tenant).is_some_and(|current| Arc::ptr_eq(current, progress)) {
-            moves.remove(tenant);
-        }
-    }
-
-    fn get(&self, tenant: &TenantId) -> Option<Arc<Progress>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
-    }
-}
-
-/// Hands records on to where they arrive, and counts them.
-struct Forward<'a> {
-    arrival: &'a mut dyn Arrival,
-    tally: Tally,
-    progress: &'a Progress,
-}
-
-#[async_trait]
-impl RecordSink for Forward<'_> {
-    async fn take(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
-        self.progress.records.fetch_add(records.len() as u64, Ordering::Relaxed);
-        for record in &records {
-            self.tally.count(record, &record.to_bytes());
-        }
-        self.arrival.put(records).await
-    }
+    /// How long it took no writes.
+    pub frozen_for: Duration,
 }
 
 impl PlacedCatalog {
@@ -229,8 +165,7 @@ impl PlacedCatalog {
             // Whoever froze it for a move that was killed cannot thaw it any more.
             source.freeze(token).await?;
             self.take_back(scope, &source, &from, token).await;
-            let (digest, rows) = (Tally::default().digest(), 0);
-            return Ok(Moved { to: from.clone(), from, rows, digest });
+            return Ok(Moved { to: from.clone(), from, rows: 0, frozen_for: Duration::ZERO });
         }
         let arriving = self.how_it_arrives(scope, to, &*target, &source).await?;
         self.home.begin_move(scope, to, token).await?;
@@ -256,18 +191,22 @@ impl PlacedCatalog {
         token: MoveToken,
         progress: &Progress,
     ) -> Result<Moved, MoveError> {
-        let tenant = scope.tenant();
-        source.freeze(token).await?;
-        let mut arrival = target.receive(scope, arriving).await?;
-        let mut forward = Forward { arrival: &mut *arrival, tally: Tally::default(), progress };
-        source.copy_out(&mut forward).await?;
-        let tally = forward.tally;
-        progress.enter(Phase::Verifying);
-        verify(&*arrival, tenant, tally.digest()).await?;
+        let arrival = target.receive(scope, arriving).await?;
+        let mut carried = Carried::new(scope.tenant(), source, arrival, progress);
+        for _ in 0..MAX_LIVE_PASSES {
+            if carried.pass().await? <= FEW_RECORDS {
+                break;
+            }
+        }
         progress.enter(Phase::Switching);
-        arrival.finish().await?;
+        let frozen_at = Instant::now();
+        source.freeze(token).await?;
+        carried.pass().await?;
+        let rows = carried.rows;
+        carried.finish().await?;
         self.switch(scope, from, to, token).await?;
-        Ok(Moved { from: from.clone(), to: to.clone(), rows: tally.rows, digest: tally.digest() })
+        let frozen_for = frozen_at.elapsed();
+        Ok(Moved { from: from.clone(), to: to.clone(), rows, frozen_for })
     }
 
     /// Says at home that the tenant is there. Where home fails in the middle of it, it is asked what it did.

@@ -232,7 +232,7 @@ async fn look_after_places(app: App) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        catalog.clusters().close_idle().await;
+        catalog.clusters().close_idle();
     }
 }
 

@@ -16,14 +16,14 @@ use crate::database::{Pace, Transaction};
 use crate::failure::Failure;
 use crate::names::{Names, TenantKey};
 use crate::query::Query;
-use crate::sync::copy::{self, Positions};
+use crate::sync::reception::{self, Reception};
 use crate::tenant::{OpenTenant, PostgresTenant};
 
 struct PostgresArrival {
     shared: Arc<Shared>,
     arriving: Arriving,
     open: Arc<OpenTenant>,
-    positions: Positions,
+    reception: Reception,
 }
 
 #[async_trait]
@@ -32,11 +32,11 @@ impl Arrival for PostgresArrival {
         let (shared, names) = (&self.shared, &self.open.names);
         let put = async {
             let (mut transaction, _) = shared.database.begin(BEGIN, Pace::Maintenance, "").await?;
-            let positions = &mut self.positions;
+            let course = &mut self.reception;
             let put = async {
                 is_the_last(&mut transaction, names).await?;
                 transaction.script(shared.as_owner(names)).await?;
-                copy::write(names, &mut transaction, records, positions).await
+                reception::write(names, &mut transaction, records, course).await
             };
             let put = put.await;
             transaction.end(put).await
@@ -126,8 +126,8 @@ impl Shared {
         let found = begun.await.map_err(|failure: Failure| failure.during(operation))?;
         check(&names.tenant, &found, arriving)?;
         let open = OpenTenant::new(Arc::clone(&self.database), names, self.roles.clone());
-        let (open, positions) = (Arc::new(open), Positions::default());
-        Ok(Box::new(PostgresArrival { shared: self, arriving, open, positions }))
+        let (open, reception) = (Arc::new(open), Reception::default());
+        Ok(Box::new(PostgresArrival { shared: self, arriving, open, reception }))
     }
 
     async fn receive_in(

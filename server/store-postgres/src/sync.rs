@@ -16,10 +16,11 @@ use crate::database::Pace;
 use crate::tenant::{PostgresTenant, Standing, TenantTransaction};
 
 mod commit;
-pub(crate) mod copy;
+mod copy;
 mod load;
 mod page;
 mod purge;
+pub(crate) mod reception;
 mod sums;
 mod write;
 

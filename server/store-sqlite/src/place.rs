@@ -7,7 +7,8 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 
 use crate::failure::Failure;
 
-const SEQ_BITS: u32 = 40;
+/// Bits of a place that hold the seq.
+pub(crate) const SEQ_BITS: u32 = 40;
 /// Largest seq of a tenant: at 1,000 rows a second it lasts for 34 years.
 pub(crate) const MAX_SEQ: u64 = (1 << SEQ_BITS) - 1;
 /// Most scopes of a tenant.

@@ -20,6 +20,7 @@ mod copy;
 mod load;
 mod page;
 mod purge;
+mod reception;
 mod standing;
 mod sums;
 mod write;

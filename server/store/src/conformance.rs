@@ -135,6 +135,8 @@ macro_rules! conformance_suite {
                 a_copy_arrives_only_where_it_may,
                 an_altered_copy_is_noticed,
                 the_last_of_two_copies_counts,
+                a_copy_is_brought_up_to_date,
+                a_copy_that_is_not_up_to_date_is_noticed,
             }
             freezing {
                 a_frozen_tenant_takes_no_writes,

@@ -5,22 +5,28 @@
 //! ([`PLAIN_TABLES`]); where a tenant stands, its rows, their document changes and their sums have records of their own
 //! ([`Record`]).
 //!
-//! A copy arrives beside what is there ([`Arrival`]) and becomes the tenant in one step, once it was verified.
+//! A copy arrives beside what is there ([`Arrival`]) and becomes the tenant in one step, once it was verified. It can be
+//! brought up to date before that, by what has changed since ([`CopyOut::copy_since`]).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
-use farshore_sync_core::ids::TenantId;
+use farshore_sync_core::digest::{Buckets, DigestKey, Sum, bucket_of, row_sum};
+use farshore_sync_core::ids::{CollectionId, Scope, TenantId};
 
 use crate::catalog::CatalogError;
+use crate::sync::RowKey;
 use crate::{SharedTenantStore, StoreError};
 
 mod plain_table;
 mod record;
 
 pub use plain_table::{PLAIN_TABLES, PlainTable};
-pub use record::{ChangeRecord, ChunkRecord, Record, RecordError, StandingRecord, SumsRecord};
+pub use record::{
+    ChangeRecord, ChunkRecord, ForgetRecord, Record, RecordError, StandingRecord, SumsRecord,
+};
 
 /// Bytes of records after which a batch is full.
 pub const BATCH_BYTES: usize = 1 << 20;
@@ -67,6 +73,12 @@ pub trait RecordSink: Send {
 pub trait CopyOut: Send + Sync {
     /// Everything of the tenant as it is in one snapshot, in the canonical order.
     async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError>;
+
+    /// What makes of a copy up to `seq` one of the tenant as it is now: where it stands, all plain tables, each row that
+    /// changed since behind a [`Record::Forget`], by collection and row, and all sums. The order is canonical too.
+    ///
+    /// It has to be the same epoch, and the horizon may not have passed `seq`: a row that was purged leaves no trace.
+    async fn copy_since(&self, seq: u64, sink: &mut dyn RecordSink) -> Result<(), StoreError>;
 }
 
 /// What a copy may find where it arrives.
@@ -85,7 +97,11 @@ pub enum Arriving {
 /// clears it away.
 #[async_trait]
 pub trait Arrival: Send + Sync {
-    /// Takes the next records, in the order in which [`CopyOut`] gives them.
+    /// Takes the next records, in the order in which [`CopyOut`] gives them: everything, and then perhaps what has
+    /// changed since, several times.
+    ///
+    /// The sums are counted from the rows that come. Those that were sent have to be the same
+    /// ([`StoreError::Damaged`]).
     async fn put(&mut self, records: Vec<Record>) -> Result<(), StoreError>;
 
     /// What has arrived, as a store that nobody else has.
@@ -163,6 +179,61 @@ impl fmt::Display for CopyDigest {
     }
 }
 
+/// What rows that arrive or are forgotten change in the sums.
+#[derive(Debug, Default)]
+pub struct SumChanges(BTreeMap<(Scope, CollectionId), BTreeMap<u8, Sum>>);
+
+impl SumChanges {
+    /// A living row comes.
+    pub fn add(&mut self, key: &DigestKey, scope: Scope, row: RowKey, state: &[u8]) {
+        self.bucket(scope, row).add(row_sum(key, row.0, row.1, state));
+    }
+
+    /// A living row goes.
+    pub fn remove(&mut self, key: &DigestKey, scope: Scope, row: RowKey, state: &[u8]) {
+        self.bucket(scope, row).remove(row_sum(key, row.0, row.1, state));
+    }
+
+    fn bucket(&mut self, scope: Scope, row: RowKey) -> &mut Sum {
+        self.0.entry((scope, row.0)).or_default().entry(bucket_of(row.1)).or_default()
+    }
+
+    /// The changes so far, which begin anew.
+    pub fn take(&mut self) -> BTreeMap<(Scope, CollectionId), BTreeMap<u8, Sum>> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl SumsRecord {
+    /// The record of some sums; none where nothing is counted, since not every store keeps such sums.
+    #[must_use]
+    pub fn new(scope: &str, collection: CollectionId, buckets: &Buckets) -> Option<Self> {
+        (*buckets != Buckets::default()).then(|| Self {
+            scope: scope.to_owned(),
+            collection: collection.0,
+            buckets: buckets.to_bytes(),
+        })
+    }
+
+    /// Whether the rows that came add up to these sums.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where they do not.
+    pub fn check(&self, counted: &Buckets) -> Result<(), StoreError> {
+        let damaged = |detail| StoreError::Damaged { operation: "take a copy in", detail };
+        let sent = Buckets::from_bytes(&self.buckets);
+        let sent = sent.ok_or_else(|| damaged("the sums have another length".to_owned()))?;
+        match sent.differing(counted).count() {
+            0 => Ok(()),
+            buckets => Err(damaged(format!(
+                "{buckets} buckets of collection {} in {} do not add up to the sums that came with them: rows were \
+                 altered behind the store",
+                self.collection, self.scope
+            ))),
+        }
+    }
+}
+
 /// Why a copy is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -178,17 +249,6 @@ pub enum CopyError {
         /// The digest of what arrived.
         arrived: CopyDigest,
     },
-    /// The rows do not add up to their sums: they were altered behind the store they come from.
-    #[error(
-        "{buckets} buckets of {tenant} do not add up to the sums that came with them: rows were altered behind \
-         the store; nothing was changed"
-    )]
-    Altered {
-        /// The tenant.
-        tenant: TenantId,
-        /// How many buckets differ.
-        buckets: usize,
-    },
     /// The place where it arrives refuses or fails.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -200,25 +260,37 @@ impl From<StoreError> for CopyError {
     }
 }
 
-/// Reads what arrived back, and counts its sums anew.
+/// Reads what arrived back: everything, or what brought it up to date from a seq.
 ///
 /// # Errors
 /// Where it is not what was sent.
 pub async fn verify(
     arrival: &dyn Arrival,
     tenant: &TenantId,
+    since: Option<u64>,
     sent: CopyDigest,
 ) -> Result<(), CopyError> {
-    let store = arrival.store();
     let mut tally = Tally::default();
-    store.copy_out(&mut tally).await?;
+    copy(&arrival.store(), since, &mut tally).await?;
     let arrived = tally.digest();
-    if arrived != sent {
-        return Err(CopyError::Differs { tenant: tenant.clone(), sent, arrived });
+    if arrived == sent {
+        return Ok(());
     }
-    match store.scrub().await?.len() {
-        0 => Ok(()),
-        buckets => Err(CopyError::Altered { tenant: tenant.clone(), buckets }),
+    Err(CopyError::Differs { tenant: tenant.clone(), sent, arrived })
+}
+
+/// Everything of a tenant, or what has changed since a seq.
+///
+/// # Errors
+/// Where the store or the sink fails.
+pub async fn copy(
+    store: &SharedTenantStore,
+    since: Option<u64>,
+    sink: &mut dyn RecordSink,
+) -> Result<(), StoreError> {
+    match since {
+        None => store.copy_out(sink).await,
+        Some(seq) => store.copy_since(seq, sink).await,
     }
 }
 

@@ -325,6 +325,10 @@ impl CopyOut for MountedStore {
     async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
         self.inner.copy_out(sink).await
     }
+
+    async fn copy_since(&self, seq: u64, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.inner.copy_since(seq, sink).await
+    }
 }
 
 #[async_trait]

@@ -1,6 +1,8 @@
 //! Several servers on one Postgres are one server: over a bus within a moment, without one a little later.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -168,4 +170,56 @@ fn nodes_database_and_bus_that_are_killed_lose_nothing_and_apply_nothing_twice()
         replica.wait_for_within("synced", LATER);
     }
     check_equal(&platform.nodes[0], &mut replicas, &written, &written);
+}
+
+#[test]
+fn a_tenant_moves_while_devices_write_through_two_nodes() {
+    let platform = Platform::start(shared_database(), |options| {
+        options.set("bus.poll_interval_ms", 200).set("bus.check_interval_ms", 1_000)
+    });
+    let [near, far] = &platform.nodes;
+    let east = shared_database();
+    let url = near.home().join("east.url");
+    fs::write(&url, east.url()).unwrap();
+    near.operate(&["cluster", "add", "east", "--url-file", url.to_str().unwrap()]);
+    let tally = tally(near);
+    let mut replicas = [platform.replica(0), platform.replica(1)];
+    let mut written = BTreeSet::new();
+    let mut write = |replicas: &mut [Replica; 2]| {
+        for (who, replica) in replicas.iter_mut().enumerate() {
+            let label = format!("{who} {}", written.len());
+            replica.call(step(&tally, &label));
+            written.insert(label);
+        }
+    };
+    for _ in 0..200 {
+        write(&mut replicas);
+    }
+    let mut moves = Vec::new();
+    // The node that moves it, and the one that hears of it over the bus.
+    for (node, to) in [(near, "east"), (far, "home"), (far, "east"), (near, "home")] {
+        let mut command = node.command("tenant");
+        command.args(["move", TENANT, "--to", to, "--config"]).arg(node.config_path());
+        let mut moving = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut meanwhile = 0;
+        while moving.try_wait().unwrap().is_none() {
+            write(&mut replicas);
+            meanwhile += 1;
+        }
+        assert!(meanwhile > 0, "nothing was written while the tenant was moved");
+        let moved = moving.wait_with_output().unwrap();
+        assert!(moved.status.success());
+        moves.push(String::from_utf8(moved.stdout).unwrap());
+        for _ in 0..5 {
+            write(&mut replicas);
+        }
+        for replica in &mut replicas {
+            replica.wait_for_within("synced", LATER);
+        }
+    }
+    assert!(moves.iter().all(|moved| moved.contains("no writes for")), "{moves:?}");
+    assert_eq!(near.operate(&["tenant", "where", TENANT]).trim(), "home");
+    check_equal(near, &mut replicas, &written, &written);
+    let left = east.run("SELECT count(*) FROM farshore.tenants");
+    assert_eq!(left.trim(), "0", "what was left behind is gone");
 }

@@ -1,57 +1,74 @@
-//! A tenant as records, and records as a tenant.
+//! A tenant as records.
 
 use async_trait::async_trait;
 use farshore_store::StoreError;
 use farshore_store::copy::{
-    Batcher, ChangeRecord, ChunkRecord, CopyOut, PLAIN_TABLES, PlainTable, Record, RecordSink,
+    Batcher, ChangeRecord, ChunkRecord, CopyOut, ForgetRecord, PLAIN_TABLES, Record, RecordSink,
     StandingRecord, SumsRecord,
 };
-use farshore_store::sql::SqlRow;
 use farshore_store::sync_core::digest::Buckets;
+use farshore_store::sync_core::ids::CollectionId;
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::load::{collection, column};
-use super::sums;
+use super::sums::{self};
 use crate::database::{Pace, Transaction};
 use crate::failure::Failure;
 use crate::names::Names;
-use crate::query::Query;
-use crate::sql::{Bound, values};
+use crate::sql::values;
 use crate::tenant::PostgresTenant;
 
 const OPERATION: &str = "copy a tenant";
-/// Most rows of a plain table in one statement: each value is a parameter, of which a statement has 65,535 at most.
-const PLAIN_ROWS_PER_STATEMENT: usize = 1_000;
-
-const INSERT_CHANGES: &str = "INSERT INTO main.changes \
-    (scope, seq, kind, collection, id, written_at_ms, document, state) \
-    SELECT n.scope, n.seq, n.kind, n.collection, n.id, n.written_at_ms, \
-        CASE WHEN n.has_chunks THEN n.seq END, n.state \
-    FROM unnest($1::text[], $2::bigint[], $3::smallint[], $4::integer[], $5::bytea[], \
-        $6::bigint[], $7::boolean[], $8::bytea[]) \
-        AS n(scope, seq, kind, collection, id, written_at_ms, has_chunks, state)";
-/// What arrives was born before everything that is still to come.
-const INSERT_CHUNKS: &str = "INSERT INTO main.chunks \
-    (document, seq, born, position, column_id, hash, bytes) \
-    SELECT c.document, n.seq, 0, n.position, n.column_id, n.hash, n.bytes \
-    FROM unnest($1::integer[], $2::bytea[], $3::bigint[], $4::integer[], $5::integer[], \
-        $6::bytea[], $7::bytea[]) AS n(collection, id, seq, position, column_id, hash, bytes) \
-    JOIN main.changes c ON c.collection = n.collection AND c.id = n.id AND c.kind < 2 \
-        AND c.document IS NOT NULL";
 
 #[async_trait]
 impl CopyOut for PostgresTenant {
     async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.copy(None, sink).await
+    }
+
+    async fn copy_since(&self, seq: u64, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.copy(Some(seq), sink).await
+    }
+}
+
+impl PostgresTenant {
+    async fn copy(&self, since: Option<u64>, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
         self.during(OPERATION, async {
             let mut read = self.0.read(Pace::Maintenance).await?;
             let mut out = Out { names: &self.0.names, sink, batcher: Batcher::default() };
-            let copied = out.everything(&mut read.transaction).await;
+            let copied = out.records(&mut read.transaction, since).await;
             read.transaction.end(copied).await
         })
         .await
     }
+}
+
+/// A query on `changed`: all that is stored of the rows of which something is newer than a seq, or is a tombstone or
+/// departure up to the horizon.
+fn changed(since: u64, horizon: u64, select: &str) -> String {
+    let (since, horizon) = (since.cast_signed(), horizon.cast_signed());
+    // The scopes are looked up one after another: there is no index on the seq alone.
+    format!(
+        "WITH RECURSIVE scopes AS (\
+            (SELECT scope FROM main.changes ORDER BY scope LIMIT 1) \
+            UNION ALL \
+            SELECT (SELECT c.scope FROM main.changes c WHERE c.scope > s.scope \
+                ORDER BY c.scope LIMIT 1) FROM scopes s WHERE s.scope IS NOT NULL), \
+        changed_rows AS (\
+            SELECT c.collection, c.id FROM scopes s JOIN main.changes c ON c.scope = s.scope \
+                WHERE c.seq > {since} \
+            UNION \
+            SELECT collection, id FROM main.changes WHERE kind > 0 AND seq <= {horizon}), \
+        changed AS (\
+            SELECT c.* FROM changed_rows r JOIN main.changes c \
+                ON c.collection = r.collection AND c.id = r.id AND c.kind < 2 \
+            UNION ALL \
+            SELECT c.* FROM changed_rows r JOIN main.changes c \
+                ON c.collection = r.collection AND c.id = r.id AND c.kind = 2) \
+        {select}"
+    )
 }
 
 /// Records on their way out.
@@ -62,23 +79,73 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Everything in one snapshot, in the canonical order.
-    async fn everything(&mut self, transaction: &mut Transaction) -> Result<(), Failure> {
-        let standing = "SELECT seq, horizon, epoch, digest_key, created_at_ms FROM main.standing";
-        self.each(transaction, standing, standing_record).await?;
+    /// Everything in one snapshot, or what has changed since a seq, in the canonical order.
+    async fn records(
+        &mut self,
+        transaction: &mut Transaction,
+        since: Option<u64>,
+    ) -> Result<(), Failure> {
+        let query = "SELECT seq, horizon, epoch, digest_key, created_at_ms FROM main.standing";
+        let rows = transaction.script(self.names.qualify(query)).await?;
+        let standing = standing_record(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
+        let horizon = standing.horizon;
+        self.add(Record::Standing(standing)).await?;
         for (number, table) in (0..).zip(PLAIN_TABLES) {
             let record = move |row: &PgRow| Ok(Record::Plain(number, values(row)?));
             self.each(transaction, &table.select(), record).await?;
         }
+        match since {
+            None => self.everything(transaction).await?,
+            Some(since) => self.changed(transaction, since, horizon).await?,
+        }
+        self.sums(transaction).await?;
+        Ok(self.sink.take(std::mem::take(&mut self.batcher).finish()).await?)
+    }
+
+    async fn everything(&mut self, transaction: &mut Transaction) -> Result<(), Failure> {
         let changes = "SELECT scope, seq, kind, collection, id, written_at_ms, \
             document IS NOT NULL, state FROM main.changes ORDER BY scope, seq";
         self.each(transaction, changes, change_record).await?;
         let chunks = "SELECT c.collection, c.id, k.column_id, k.seq, k.hash, k.bytes \
             FROM main.changes c JOIN main.chunks k ON k.document = c.document \
             WHERE c.kind < 2 ORDER BY c.collection, c.id, k.born, k.position";
-        self.each(transaction, chunks, chunk_record).await?;
-        self.sums(transaction).await?;
-        Ok(self.sink.take(std::mem::take(&mut self.batcher).finish()).await?)
+        self.each(transaction, chunks, |row| Ok(Record::Chunk(chunk_record(row)?))).await
+    }
+
+    async fn changed(
+        &mut self,
+        transaction: &mut Transaction,
+        since: u64,
+        horizon: u64,
+    ) -> Result<(), Failure> {
+        let changes = "SELECT scope, seq, kind, collection, id, written_at_ms, \
+            document IS NOT NULL, state FROM changed ORDER BY collection, id, scope, seq";
+        let changes = self.names.qualify(&changed(since, horizon, changes));
+        let mut row_before = None;
+        let mut rows = transaction.stream(changes);
+        while let Some(row) = rows.try_next().await? {
+            let change = change_record(&row)?;
+            if let Record::Change(ChangeRecord { collection, id, .. }) = &change {
+                let forget = ForgetRecord { collection: *collection, id: *id };
+                if row_before.replace(forget) != Some(forget) {
+                    self.add(Record::Forget(forget)).await?;
+                }
+            }
+            self.add(change).await?;
+        }
+        drop(rows);
+        let chunks = "SELECT c.collection, c.id, k.column_id, k.seq, k.hash, k.bytes \
+            FROM changed c JOIN main.chunks k ON k.document = c.document \
+            WHERE c.kind < 2 ORDER BY c.collection, c.id, k.born, k.position";
+        let chunks = changed(since, horizon, chunks);
+        self.each(transaction, &chunks, |row| Ok(Record::Chunk(chunk_record(row)?))).await
+    }
+
+    async fn add(&mut self, record: Record) -> Result<(), Failure> {
+        match self.batcher.add(record) {
+            Some(batch) => Ok(self.sink.take(batch).await?),
+            None => Ok(()),
+        }
     }
 
     async fn each(
@@ -89,9 +156,7 @@ impl Out<'_> {
     ) -> Result<(), Failure> {
         let mut rows = transaction.stream(self.names.qualify(query));
         while let Some(row) = rows.try_next().await? {
-            if let Some(batch) = self.batcher.add(record(&row)?) {
-                self.sink.take(batch).await?;
-            }
+            self.add(record(&row)?).await?;
         }
         Ok(())
     }
@@ -108,32 +173,40 @@ impl Out<'_> {
             let same = whole.as_ref().is_some_and(|(of, at, _)| of == scope && *at == collection);
             if !same {
                 let next = (scope.to_owned(), collection, Buckets::default());
-                if let Some(sums) = whole.replace(next)
-                    && let Some(batch) = self.batcher.add(sums_record(sums))
-                {
-                    self.sink.take(batch).await?;
+                if let Some((scope, collection, buckets)) = whole.replace(next) {
+                    self.add_sums(&scope, collection, &buckets).await?;
                 }
             }
             let (_, _, buckets) = whole.as_mut().expect("it was just put there");
             sums::take_part(buckets, row.try_get(2)?, row.try_get(3)?)?;
         }
-        if let Some(sums) = whole
-            && let Some(batch) = self.batcher.add(sums_record(sums))
-        {
-            self.sink.take(batch).await?;
+        match whole {
+            Some((scope, collection, buckets)) => self.add_sums(&scope, collection, &buckets).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    async fn add_sums(
+        &mut self,
+        scope: &str,
+        collection: u16,
+        buckets: &Buckets,
+    ) -> Result<(), Failure> {
+        match SumsRecord::new(scope, CollectionId(collection), buckets) {
+            Some(sums) => self.add(Record::Sums(sums)).await,
+            None => Ok(()),
+        }
     }
 }
 
-fn standing_record(row: &PgRow) -> Result<Record, Failure> {
-    Ok(Record::Standing(StandingRecord {
+fn standing_record(row: &PgRow) -> Result<StandingRecord, Failure> {
+    Ok(StandingRecord {
         seq: number(row, 0)?,
         horizon: number(row, 1)?,
         epoch: number(row, 2)?,
         digest_key: row.try_get(3)?,
         created_at_ms: number(row, 4)?,
-    }))
+    })
 }
 
 fn change_record(row: &PgRow) -> Result<Record, Failure> {
@@ -150,160 +223,18 @@ fn change_record(row: &PgRow) -> Result<Record, Failure> {
     }))
 }
 
-fn chunk_record(row: &PgRow) -> Result<Record, Failure> {
-    Ok(Record::Chunk(ChunkRecord {
+fn chunk_record(row: &PgRow) -> Result<ChunkRecord, Failure> {
+    Ok(ChunkRecord {
         collection: collection(row.try_get::<i32, _>(0)?.into())?.0,
         id: row.try_get(1)?,
         column: column(row.try_get::<i32, _>(2)?.into())?.0,
         seq: number(row, 3)?,
         hash: row.try_get(4)?,
         bytes: row.try_get(5)?,
-    }))
-}
-
-fn sums_record((scope, collection, buckets): (String, u16, Buckets)) -> Record {
-    Record::Sums(SumsRecord { scope, collection, buckets: buckets.to_bytes() })
+    })
 }
 
 /// A number that is stored with all of its 64 bits.
 fn number(row: &PgRow, column: usize) -> Result<u64, sqlx::Error> {
     row.try_get::<i64, _>(column).map(i64::cast_unsigned)
-}
-
-/// Where among the changes of its documents the next one of a row stands.
-#[derive(Debug, Default)]
-pub(crate) struct Positions {
-    row: Option<(u16, [u8; 16])>,
-    next: i32,
-}
-
-impl Positions {
-    fn of(&mut self, chunk: &ChunkRecord) -> i32 {
-        let row = Some((chunk.collection, chunk.id));
-        if self.row != row {
-            *self = Self { row, next: 0 };
-        }
-        let position = self.next;
-        self.next += 1;
-        position
-    }
-}
-
-/// Writes records into tables that had none of their kind, in the order in which a copy gives them.
-pub(crate) async fn write(
-    names: &Names,
-    transaction: &mut Transaction,
-    records: Vec<Record>,
-    positions: &mut Positions,
-) -> Result<(), Failure> {
-    let mut plain: Vec<Vec<SqlRow>> = vec![Vec::new(); PLAIN_TABLES.len()];
-    let (mut changes, mut chunks, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-    for record in records {
-        match record {
-            Record::Standing(at) => write_standing(names, transaction, &at).await?,
-            Record::Plain(table, row) => plain
-                .get_mut(usize::from(table))
-                .ok_or_else(|| Failure::Damaged("an unknown table".to_owned()))?
-                .push(row),
-            Record::Change(change) => changes.push(change),
-            Record::Chunk(chunk) => chunks.push(chunk),
-            Record::Sums(record) => sums.push(record),
-        }
-    }
-    for (table, rows) in PLAIN_TABLES.iter().zip(plain) {
-        for rows in rows.chunks(PLAIN_ROWS_PER_STATEMENT) {
-            write_plain(names, transaction, *table, rows).await?;
-        }
-    }
-    if !changes.is_empty() {
-        write_changes(names, transaction, &changes).await?;
-    }
-    if !chunks.is_empty() {
-        write_chunks(names, transaction, &chunks, positions).await?;
-    }
-    sums::put(names, transaction, &sums).await
-}
-
-async fn write_standing(
-    names: &Names,
-    transaction: &mut Transaction,
-    at: &StandingRecord,
-) -> Result<(), Failure> {
-    let update = "UPDATE main.standing SET seq = $1, horizon = $2, epoch = $3, digest_key = $4, \
-        created_at_ms = $5";
-    let update = Query::new(names.qualify(update))
-        .bind(at.seq.cast_signed())
-        .bind(at.horizon.cast_signed())
-        .bind(at.epoch.cast_signed())
-        .bind(&at.digest_key[..])
-        .bind(at.created_at_ms.cast_signed());
-    let changed = transaction.execute(update).await?;
-    assert_eq!(changed, 1, "a tenant stands in one place");
-    Ok(())
-}
-
-async fn write_plain(
-    names: &Names,
-    transaction: &mut Transaction,
-    table: PlainTable,
-    rows: &[SqlRow],
-) -> Result<(), Failure> {
-    let insert = Query::new(names.qualify(&table.insert(rows.len())));
-    let values = rows.iter().flat_map(|row| &row.0);
-    let insert = values.fold(insert, |insert, value| insert.bind(Bound(value.clone())));
-    transaction.execute(insert).await.map(drop)
-}
-
-async fn write_changes(
-    names: &Names,
-    transaction: &mut Transaction,
-    changes: &[ChangeRecord],
-) -> Result<(), Failure> {
-    let numbers = |number: fn(&ChangeRecord) -> u64| -> Vec<i64> {
-        changes.iter().map(|change| number(change).cast_signed()).collect()
-    };
-    let scopes: Vec<&str> = changes.iter().map(|change| change.scope.as_str()).collect();
-    let kinds: Vec<i16> = changes.iter().map(|change| change.kind.into()).collect();
-    let collections: Vec<i32> = changes.iter().map(|change| change.collection.into()).collect();
-    let ids: Vec<&[u8]> = changes.iter().map(|change| &change.id[..]).collect();
-    let have_chunks: Vec<bool> = changes.iter().map(|change| change.has_chunks).collect();
-    let states: Vec<&[u8]> = changes.iter().map(|change| change.state.as_slice()).collect();
-    let insert = Query::new(names.qualify(INSERT_CHANGES))
-        .bind(scopes)
-        .bind(numbers(|change| change.seq))
-        .bind(kinds)
-        .bind(collections)
-        .bind(ids)
-        .bind(numbers(|change| change.written_at_ms))
-        .bind(have_chunks)
-        .bind(states);
-    transaction.execute(insert).await.map(drop)
-}
-
-async fn write_chunks(
-    names: &Names,
-    transaction: &mut Transaction,
-    chunks: &[ChunkRecord],
-    positions: &mut Positions,
-) -> Result<(), Failure> {
-    let collections: Vec<i32> = chunks.iter().map(|chunk| chunk.collection.into()).collect();
-    let ids: Vec<&[u8]> = chunks.iter().map(|chunk| &chunk.id[..]).collect();
-    let seqs: Vec<i64> = chunks.iter().map(|chunk| chunk.seq.cast_signed()).collect();
-    let positions: Vec<i32> = chunks.iter().map(|chunk| positions.of(chunk)).collect();
-    let columns: Vec<i32> = chunks.iter().map(|chunk| chunk.column.into()).collect();
-    let hashes: Vec<&[u8]> = chunks.iter().map(|chunk| &chunk.hash[..]).collect();
-    let bytes: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.bytes.as_slice()).collect();
-    let insert = Query::new(names.qualify(INSERT_CHUNKS))
-        .bind(collections)
-        .bind(ids)
-        .bind(seqs)
-        .bind(positions)
-        .bind(columns)
-        .bind(hashes)
-        .bind(bytes);
-    let written = transaction.execute(insert).await?;
-    if written != chunks.len() as u64 {
-        return Err(Failure::Damaged("a document change without its row".to_owned()));
-    }
-    Ok(())
 }

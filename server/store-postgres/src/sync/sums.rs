@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use farshore_store::copy::SumsRecord;
 use farshore_store::scrub::{AllBuckets, Recount};
 use farshore_store::sync::{BucketRow, RowKey};
 use farshore_store::sync_core::digest::{
@@ -16,7 +15,7 @@ use super::load::{collection, scope};
 use crate::database::Transaction;
 use crate::failure::Failure;
 use crate::names::Names;
-use crate::query::Query;
+use crate::query::{self, Query};
 
 /// Buckets of one stored part.
 const BUCKETS_PER_PART: usize = 64;
@@ -202,29 +201,19 @@ pub(super) fn take_part(buckets: &mut Buckets, number: i16, bytes: &[u8]) -> Res
     Ok(())
 }
 
-/// Writes the sums of collections that have none yet.
-pub(super) async fn put(
-    names: &Names,
-    transaction: &mut Transaction,
-    sums: &[SumsRecord],
-) -> Result<(), Failure> {
-    if sums.is_empty() {
-        return Ok(());
-    }
-    let mut parts = Parts::new();
-    for record in sums {
-        for (number, bytes) in (0..).zip(record.buckets.chunks(BUCKETS_PER_PART * SUM_BYTES)) {
-            let key = (scope(&record.scope)?, CollectionId(record.collection), number);
-            parts.insert(key, Part::from_bytes(bytes)?);
-        }
-    }
-    let insert = "INSERT INTO main.sums (scope, collection, part, total, sums) SELECT * \
-        FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[])";
+const PUT_PARTS: &str = "INSERT INTO main.sums (scope, collection, part, total, sums) \
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[]) \
+    ON CONFLICT (scope, collection, part) \
+    DO UPDATE SET total = excluded.total, sums = excluded.sums";
+
+/// Adds what writes parts as they are now to a statement: as a part of it of that name, or as all of it.
+pub(super) fn put(statement: &mut query::Parts, name: Option<&str>, parts: &Parts) {
     let (scopes, collections, numbers) = part_keys(parts.keys());
     let totals: Vec<_> = parts.values().map(Part::total).collect();
     let bytes: Vec<_> = parts.values().map(Part::to_bytes).collect();
-    let insert = Query::new(names.qualify(insert)).bind(scopes).bind(collections).bind(numbers);
-    transaction.execute(insert.bind(totals).bind(bytes)).await.map(drop)
+    let put = name.map_or(PUT_PARTS.to_owned(), |name| format!("{name} AS ({PUT_PARTS})"));
+    let put = statement.part(&put).bind(scopes).bind(collections).bind(numbers);
+    put.bind(totals).bind(bytes);
 }
 
 /// The live rows of one bucket, by id.

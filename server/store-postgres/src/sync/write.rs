@@ -11,7 +11,7 @@ use farshore_store::sync::RowKey;
 use farshore_store::sync_core::ids::DeviceId;
 
 use super::load::Documents;
-use super::sums::{Part, PartKey};
+use super::sums::{self, Part, PartKey};
 use crate::database::Transaction;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -39,10 +39,6 @@ const CHUNKS: &str = "chunks AS (INSERT INTO main.chunks \
     SELECT n.document, n.seq, $1, n.position, n.column_id, n.hash, n.bytes \
     FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::bytea[], $7::bytea[]) \
         AS n(document, seq, position, column_id, hash, bytes))";
-const SUMS: &str = "sums AS (INSERT INTO main.sums (scope, collection, part, total, sums) \
-    SELECT * FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[]) \
-    ON CONFLICT (scope, collection, part) \
-    DO UPDATE SET total = excluded.total, sums = excluded.sums)";
 const OUTCOMES: &str = "kept AS (INSERT INTO main.outcomes (device, number, content, answer) \
     SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]))";
 const FORGET: &str = "forgotten AS (DELETE FROM main.outcomes o \
@@ -75,7 +71,9 @@ pub(super) async fn write(
     rows(&mut parts, &documents, &plan.rows);
     resequence(&mut parts, &documents, &plan.resequenced);
     chunks(&mut parts, &documents, plan);
-    write_sums(&mut parts, sums);
+    if !sums.is_empty() {
+        sums::put(&mut parts, Some("sums"), sums);
+    }
     outcomes(&mut parts, &plan.outcomes);
     forget(&mut parts, &known.devices, &plan.devices);
     marks(&mut parts, &plan.devices);
@@ -182,18 +180,6 @@ fn chunks(parts: &mut Parts, documents: &Documents, plan: &Plan) {
     let bytes: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.bytes.as_slice()).collect();
     let part = parts.part(CHUNKS).bind(plan.committed.seq.cast_signed());
     part.bind(numbers).bind(seqs).bind(positions).bind(columns).bind(hashes).bind(bytes);
-}
-
-fn write_sums(parts: &mut Parts, sums: &BTreeMap<PartKey, Part>) {
-    if sums.is_empty() {
-        return;
-    }
-    let scopes: Vec<&str> = sums.keys().map(|(scope, ..)| scope.as_str()).collect();
-    let collections: Vec<i32> = sums.keys().map(|(_, collection, _)| collection.0.into()).collect();
-    let numbers: Vec<i16> = sums.keys().map(|(.., part)| (*part).into()).collect();
-    let totals: Vec<[u8; 16]> = sums.values().map(Part::total).collect();
-    let bytes: Vec<Vec<u8>> = sums.values().map(Part::to_bytes).collect();
-    parts.part(SUMS).bind(scopes).bind(collections).bind(numbers).bind(totals).bind(bytes);
 }
 
 fn outcomes(parts: &mut Parts, outcomes: &[(DeviceId, StoredOutcome)]) {

@@ -1,35 +1,48 @@
-//! A tenant as records, and records as a tenant.
+//! A tenant as records.
 
 use async_trait::async_trait;
 use farshore_store::StoreError;
 use farshore_store::copy::{
-    Batcher, ChangeRecord, ChunkRecord, CopyOut, PLAIN_TABLES, Record, RecordSink, StandingRecord,
-    SumsRecord,
+    Batcher, ChangeRecord, ChunkRecord, CopyOut, ForgetRecord, PLAIN_TABLES, Record, RecordSink,
+    StandingRecord, SumsRecord,
 };
 use farshore_store::sql::SqlRow;
 use farshore_store::sync_core::digest::Buckets;
-use farshore_store::sync_core::ids::{CollectionId, Scope};
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension as _, Row, Statement, Transaction, params};
+use rusqlite::{Connection, Row, Statement, params};
 use tokio::sync::mpsc;
 
 use super::sums;
 use crate::failure::Failure;
-use crate::place::Place;
-use crate::scope_numbers::Interner;
-use crate::sql::{Bound, value_at};
-use crate::tenant::{OpenTenant, SqliteTenant};
+use crate::place::{MAX_SEQ, Place, SEQ_BITS};
+use crate::sql::value_at;
+use crate::tenant::SqliteTenant;
 
 /// Batches that a copy reads ahead.
 const BATCHES_AHEAD: usize = 2;
 const OPERATION: &str = "copy a tenant";
 
+const ALL_DOCUMENTS: &str = "SELECT collection, id, document FROM changes \
+    WHERE kind < 2 AND document IS NOT NULL ORDER BY collection, id";
+const DOCUMENTS_OF_CHANGED: &str = "SELECT collection, id, document FROM changed \
+    WHERE kind < 2 AND document IS NOT NULL ORDER BY collection, id";
+
 #[async_trait]
 impl CopyOut for SqliteTenant {
     async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.copy(None, sink).await
+    }
+
+    async fn copy_since(&self, seq: u64, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        self.copy(Some(seq), sink).await
+    }
+}
+
+impl SqliteTenant {
+    async fn copy(&self, since: Option<u64>, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
         let (batches, mut waiting) = mpsc::channel(BATCHES_AHEAD);
         let reading = self.read(OPERATION, move |_, snapshot| {
-            read(snapshot, |batch| {
+            read(snapshot, since, |batch| {
                 let ended = |_| Failure::Damaged("whoever takes the copy in has ended".to_owned());
                 batches.blocking_send(batch).map_err(ended)
             })
@@ -46,16 +59,10 @@ impl CopyOut for SqliteTenant {
     }
 }
 
-impl SqliteTenant {
-    /// Takes the next records of a copy in.
-    pub async fn put(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        self.write(OPERATION, |tenant, transaction| write(tenant, transaction, records)).await
-    }
-}
-
-/// Reads everything in one snapshot, in the canonical order, and hands it on in batches.
+/// Reads everything in one snapshot, or what has changed since a seq, in the canonical order, and hands it on in batches.
 fn read(
     snapshot: &Connection,
+    since: Option<u64>,
     mut hand_on: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut batcher = Batcher::default();
@@ -63,7 +70,9 @@ fn read(
         Some(batch) => hand_on(batch),
         None => Ok(()),
     };
-    add(standing(snapshot)?)?;
+    let standing = standing(snapshot)?;
+    let horizon = standing.horizon;
+    add(Record::Standing(standing))?;
     for (number, table) in (0..).zip(PLAIN_TABLES) {
         let mut statement = snapshot.prepare(&table.select())?;
         for_each(&mut statement, [], |row| {
@@ -72,10 +81,19 @@ fn read(
         })?;
     }
     let scopes = scopes_by_name(snapshot)?;
-    for (number, scope) in &scopes {
-        changes(snapshot, *number, scope, &mut add)?;
+    match since {
+        None => {
+            for (number, scope) in &scopes {
+                changes(snapshot, *number, scope, &mut add)?;
+            }
+            chunks(snapshot, ALL_DOCUMENTS, [], &mut add)?;
+        }
+        Some(since) => {
+            let values = [since.min(MAX_SEQ).cast_signed(), horizon.cast_signed()];
+            changes_since(snapshot, values, &mut add)?;
+            chunks(snapshot, &changed(DOCUMENTS_OF_CHANGED), values, &mut add)?;
+        }
     }
-    chunks(snapshot, &mut add)?;
     for (number, scope) in &scopes {
         sums_of(snapshot, *number, scope, &mut add)?;
     }
@@ -94,9 +112,9 @@ fn for_each(
     Ok(())
 }
 
-fn standing(snapshot: &Connection) -> Result<Record, Failure> {
+fn standing(snapshot: &Connection) -> Result<StandingRecord, Failure> {
     let query = "SELECT seq, horizon, epoch, digest_key, created_at_ms FROM standing";
-    let record = snapshot.query_row(query, [], |row| {
+    Ok(snapshot.query_row(query, [], |row| {
         Ok(StandingRecord {
             seq: number(row, 0)?,
             horizon: number(row, 1)?,
@@ -104,8 +122,7 @@ fn standing(snapshot: &Connection) -> Result<Record, Failure> {
             digest_key: row.get(3)?,
             created_at_ms: number(row, 4)?,
         })
-    })?;
-    Ok(Record::Standing(record))
+    })?)
 }
 
 /// The scopes with their numbers, by name.
@@ -126,29 +143,75 @@ fn changes(
     let places = Place::after(number_of_scope, 0)?;
     let mut statement = snapshot.prepare_cached(query)?;
     for_each(&mut statement, params![places.start(), places.end()], |row| {
-        add(Record::Change(ChangeRecord {
-            scope: scope.to_owned(),
-            seq: row.get::<_, Place>(0)?.seq(),
-            kind: row.get(1)?,
-            collection: row.get(2)?,
-            id: row.get(3)?,
-            written_at_ms: number(row, 4)?,
-            has_chunks: row.get(5)?,
-            state: row.get(6)?,
-        }))
+        add(change_record(row, scope.to_owned())?)
     })
 }
 
-fn chunks(
+fn change_record(row: &Row<'_>, scope: String) -> Result<Record, Failure> {
+    Ok(Record::Change(ChangeRecord {
+        scope,
+        seq: row.get::<_, Place>(0)?.seq(),
+        kind: row.get(1)?,
+        collection: row.get(2)?,
+        id: row.get(3)?,
+        written_at_ms: number(row, 4)?,
+        has_chunks: row.get(5)?,
+        state: row.get(6)?,
+    }))
+}
+
+/// A query on `changed`: all that is stored of the rows of which something is newer than seq ?1, or is a tombstone or
+/// departure up to the horizon ?2.
+fn changed(select: &str) -> String {
+    format!(
+        "WITH changed_rows AS ( \
+            SELECT c.collection, c.id FROM scopes s JOIN changes c \
+                ON c.place > ((s.number << {SEQ_BITS}) | ?1) \
+                AND c.place <= ((s.number << {SEQ_BITS}) | {MAX_SEQ}) \
+            UNION \
+            SELECT collection, id FROM changes WHERE kind > 0 AND (place & {MAX_SEQ}) <= ?2), \
+        changed AS ( \
+            SELECT c.* FROM changed_rows r JOIN changes c \
+                ON c.collection = r.collection AND c.id = r.id AND c.kind < 2 \
+            UNION ALL \
+            SELECT c.* FROM changed_rows r JOIN changes c \
+                ON c.collection = r.collection AND c.id = r.id AND c.kind = 2) \
+        {select}"
+    )
+}
+
+fn changes_since(
     snapshot: &Connection,
+    values: [i64; 2],
     add: &mut impl FnMut(Record) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let documents = "SELECT collection, id, document FROM changes \
-        WHERE kind < 2 AND document IS NOT NULL ORDER BY collection, id";
+    let query = changed(&format!(
+        "SELECT place, kind, collection, id, written_at_ms, document IS NOT NULL, state, name \
+            FROM changed JOIN scopes ON number = place >> {SEQ_BITS} \
+            ORDER BY collection, id, name, place"
+    ));
+    let mut row_before = None;
+    for_each(&mut snapshot.prepare(&query)?, values, |row| {
+        let forget = ForgetRecord { collection: row.get(2)?, id: row.get(3)? };
+        if row_before != Some(forget) {
+            row_before = Some(forget);
+            add(Record::Forget(forget))?;
+        }
+        add(change_record(row, row.get(7)?)?)
+    })
+}
+
+/// The changes of the documents that a query selects.
+fn chunks(
+    snapshot: &Connection,
+    documents: &str,
+    values: impl rusqlite::Params,
+    add: &mut impl FnMut(Record) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let chunks =
         "SELECT column_id, seq, hash, bytes FROM chunks WHERE document = ?1 ORDER BY number";
     let (mut documents, mut chunks) = (snapshot.prepare(documents)?, snapshot.prepare(chunks)?);
-    for_each(&mut documents, [], |row| {
+    for_each(&mut documents, values, |row| {
         let (collection, id): (u16, [u8; 16]) = (row.get(0)?, row.get(1)?);
         for_each(&mut chunks, [row.get::<_, i64>(2)?], |row| {
             add(Record::Chunk(ChunkRecord {
@@ -172,110 +235,11 @@ fn sums_of(
     let query = "SELECT place, buckets FROM sums WHERE place BETWEEN ?1 AND ?2 ORDER BY place";
     let mut statement = snapshot.prepare_cached(query)?;
     for_each(&mut statement, sums::places(number_of_scope), |row| {
-        let collection = sums::collection_at(row.get(0)?).0;
-        add(Record::Sums(SumsRecord { scope: scope.to_owned(), collection, buckets: row.get(1)? }))
+        let collection = sums::collection_at(row.get(0)?);
+        let bytes: Vec<u8> = row.get(1)?;
+        let buckets = Buckets::from_bytes(&bytes).ok_or_else(sums::damaged)?;
+        SumsRecord::new(scope, collection, &buckets).map_or(Ok(()), |sums| add(Record::Sums(sums)))
     })
-}
-
-/// Writes records into a file that had none of their kind, in the order in which [`read`] gives them.
-fn write(
-    tenant: &OpenTenant,
-    transaction: &Transaction<'_>,
-    records: Vec<Record>,
-) -> Result<(), Failure> {
-    let mut scopes = Interner::new(transaction, &tenant.scopes);
-    // The document of the row whose changes come.
-    let mut document: Option<((u16, [u8; 16]), i64)> = None;
-    for record in records {
-        match record {
-            Record::Standing(at) => write_standing(transaction, &at)?,
-            Record::Plain(table, row) => {
-                let table = PLAIN_TABLES.get(usize::from(table));
-                let table = table.ok_or_else(|| Failure::Damaged("an unknown table".to_owned()))?;
-                let mut insert = transaction.prepare_cached(&table.insert(1))?;
-                insert.execute(rusqlite::params_from_iter(row.0.iter().map(Bound)))?;
-            }
-            Record::Change(change) => write_change(transaction, &mut scopes, &change)?,
-            Record::Chunk(chunk) => {
-                let row = (chunk.collection, chunk.id);
-                let number = match document.filter(|(of, _)| *of == row) {
-                    Some((_, number)) => number,
-                    None => document_of(transaction, row)?,
-                };
-                document = Some((row, number));
-                write_chunk(transaction, number, &chunk)?;
-            }
-            Record::Sums(record) => {
-                let number = scopes.number(&parse(&record.scope)?)?;
-                let buckets = Buckets::from_bytes(&record.buckets).ok_or_else(sums::damaged)?;
-                sums::put(transaction, number, CollectionId(record.collection), &buckets)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn write_standing(database: &Connection, at: &StandingRecord) -> Result<(), Failure> {
-    let update = "UPDATE standing SET seq = ?1, horizon = ?2, epoch = ?3, digest_key = ?4, \
-        created_at_ms = ?5";
-    let changed = database.execute(
-        update,
-        params![
-            at.seq.cast_signed(),
-            at.horizon.cast_signed(),
-            at.epoch.cast_signed(),
-            at.digest_key,
-            at.created_at_ms.cast_signed()
-        ],
-    )?;
-    assert_eq!(changed, 1, "a tenant stands in one place");
-    Ok(())
-}
-
-fn write_change(
-    database: &Connection,
-    scopes: &mut Interner<'_>,
-    change: &ChangeRecord,
-) -> Result<(), Failure> {
-    let insert = "INSERT INTO changes \
-        (place, kind, collection, id, written_at_ms, document, state) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let place = Place::new(scopes.number(&parse(&change.scope)?)?, change.seq)?;
-    // No other row has this seq, now or later.
-    let document = change.has_chunks.then(|| change.seq.cast_signed());
-    database.prepare_cached(insert)?.execute(params![
-        place,
-        change.kind,
-        change.collection,
-        change.id,
-        change.written_at_ms.cast_signed(),
-        document,
-        change.state
-    ])?;
-    Ok(())
-}
-
-fn document_of(database: &Connection, (collection, id): (u16, [u8; 16])) -> Result<i64, Failure> {
-    let query = "SELECT document FROM changes WHERE collection = ?1 AND id = ?2 AND kind < 2";
-    let mut statement = database.prepare_cached(query)?;
-    let found: Option<Option<i64>> =
-        statement.query_row(params![collection, id], |row| row.get(0)).optional()?;
-    found.flatten().ok_or_else(|| Failure::Damaged("a document change without its row".to_owned()))
-}
-
-fn write_chunk(database: &Connection, document: i64, chunk: &ChunkRecord) -> Result<(), Failure> {
-    let insert = "INSERT INTO chunks (document, seq, column_id, hash, bytes) \
-        VALUES (?1, ?2, ?3, ?4, ?5)";
-    let seq = chunk.seq.cast_signed();
-    let values = params![document, seq, chunk.column, chunk.hash, chunk.bytes];
-    database.prepare_cached(insert)?.execute(values)?;
-    Ok(())
-}
-
-fn parse(scope: &str) -> Result<Scope, StoreError> {
-    scope
-        .parse()
-        .map_err(|error| StoreError::Damaged { operation: OPERATION, detail: format!("{error}") })
 }
 
 /// A number that is stored with all of its 64 bits.

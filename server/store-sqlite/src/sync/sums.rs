@@ -36,10 +36,8 @@ pub(super) fn add(
     changes: &BTreeMap<u8, Sum>,
 ) -> Result<(), Failure> {
     let place = place(scope, collection);
-    let mut get = database.prepare_cached("SELECT buckets FROM sums WHERE place = ?1")?;
-    let stored = get.query_row([place], |row| Ok(Buckets::from_bytes(row.get_ref(0)?.as_blob()?)));
-    let (put, mut buckets) = match stored.optional()? {
-        Some(buckets) => (UPDATE, buckets.ok_or_else(damaged)?),
+    let (put, mut buckets) = match stored(database, place)? {
+        Some(buckets) => (UPDATE, buckets),
         None => (INSERT, Buckets::default()),
     };
     for (bucket, change) in changes {
@@ -50,17 +48,19 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Writes the sums of one collection in one scope, which has none yet.
-pub(super) fn put(
+/// The sums of one collection in one scope.
+pub(super) fn read(
     database: &Connection,
     scope: i64,
     collection: CollectionId,
-    buckets: &Buckets,
-) -> Result<(), Failure> {
-    let total = buckets.total().0.to_le_bytes();
-    let values = params![place(scope, collection), total, buckets.to_bytes()];
-    database.prepare_cached(INSERT)?.execute(values)?;
-    Ok(())
+) -> Result<Buckets, Failure> {
+    Ok(stored(database, place(scope, collection))?.unwrap_or_default())
+}
+
+fn stored(database: &Connection, place: i64) -> Result<Option<Buckets>, Failure> {
+    let mut get = database.prepare_cached("SELECT buckets FROM sums WHERE place = ?1")?;
+    let stored = get.query_row([place], |row| Ok(Buckets::from_bytes(row.get_ref(0)?.as_blob()?)));
+    stored.optional()?.map(|buckets| buckets.ok_or_else(damaged)).transpose()
 }
 
 /// The places of all collections in a scope.

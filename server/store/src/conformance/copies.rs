@@ -96,7 +96,7 @@ async fn copy_to(
     while records.peek().is_some() {
         arrival.put(records.by_ref().take(50).collect()).await.unwrap();
     }
-    verify(&*arrival, scope.tenant(), digest).await.unwrap();
+    verify(&*arrival, scope.tenant(), None, digest).await.unwrap();
     arrival.finish().await.unwrap()
 }
 
@@ -148,6 +148,7 @@ fn kind_of(record: &Record) -> (u8, u8) {
         Record::Change(_) => (2, 0),
         Record::Chunk(_) => (3, 0),
         Record::Sums(_) => (4, 0),
+        Record::Forget(_) => (5, 0),
     }
 }
 
@@ -164,7 +165,7 @@ pub async fn a_copy_takes_the_place_of_a_tenant(storage: &dyn Storage) {
     arrival.put(records).await.unwrap();
     assert_eq!(store.head().await.unwrap().seq, before.seq + 20, "the tenant works meanwhile");
     commit_notes(&store, 1).await;
-    verify(&*arrival, scope.tenant(), digest).await.unwrap();
+    verify(&*arrival, scope.tenant(), None, digest).await.unwrap();
     let epoch = arrival.store().begin_epoch(77).await.unwrap();
     let replaced = arrival.finish().await.unwrap();
     let after = replaced.head().await.unwrap();
@@ -249,25 +250,145 @@ pub async fn an_altered_copy_is_noticed(storage: &dyn Storage) {
 
     let mut arrival = catalog.receive(&scope, Arriving::New).await.unwrap();
     let mut fewer = records.clone();
-    fewer.remove(records.len() / 2);
+    let answer = |record: &Record| matches!(record, Record::Plain(4, _));
+    fewer.remove(records.iter().position(answer).unwrap());
     arrival.put(fewer).await.unwrap();
-    let error = verify(&*arrival, &tenant, digest).await.unwrap_err();
+    let error = verify(&*arrival, &tenant, None, digest).await.unwrap_err();
     assert!(matches!(error, CopyError::Differs { .. }), "{error}");
     drop(arrival);
 
-    // A row that was altered before: the copy is faithful, and the sums do not fit.
+    // A row that is lost, or was altered before: the sums do not fit.
+    let living = |record: &Record| matches!(record, Record::Change(change) if change.kind == 0);
+    let at = records.iter().position(living).unwrap();
+    let mut fewer = records.clone();
+    fewer.remove(at);
+    let mut arrival = catalog.receive(&scope, Arriving::New).await.unwrap();
+    does_not_add_up(arrival.put(fewer).await);
+    drop(arrival);
     let mut altered = records;
-    let living =
-        |record: &&mut Record| matches!(record, Record::Change(change) if change.kind == 0);
-    let Some(Record::Change(change)) = altered.iter_mut().find(living) else { panic!("no row") };
+    let Record::Change(change) = &mut altered[at] else { unreachable!("it was just found") };
     let last = change.state.len() - 1;
     change.state[last] ^= 1;
-    let mut tally = Tally::default();
-    tally.take(altered.clone()).await.unwrap();
     let mut arrival = catalog.receive(&scope, Arriving::New).await.unwrap();
-    arrival.put(altered).await.unwrap();
-    let error = verify(&*arrival, &tenant, tally.digest()).await.unwrap_err();
-    assert!(matches!(error, CopyError::Altered { buckets: 1, .. }), "{error}");
+    does_not_add_up(arrival.put(altered).await);
+}
+
+fn does_not_add_up(put: Result<(), StoreError>) {
+    let error = put.unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{said}");
+    assert!(said.contains("1 buckets of collection") && said.contains("do not add up"), "{said}");
+}
+
+/// What has changed since a copy arrived brings it up to date, again and again, whatever has changed.
+pub async fn a_copy_is_brought_up_to_date(storage: &dyn Storage) {
+    let (catalog, authority) = storage.open().await;
+    let scope = scope_of(&authority, "demo");
+    let (store, mut device) = full_tenant(&*catalog, &scope).await;
+    let arrives = scope_of(&authority, "copied");
+    let mut arrival = catalog.receive(&arrives, Arriving::New).await.unwrap();
+    arrival.put(copy_of(&store).await).await.unwrap();
+    let mut seq = store.head().await.unwrap().seq;
+    let typed = typing(note(1), BODY, &["one ", "two ", "three", " four", " five"]);
+    for round in 0..7 {
+        match round {
+            // Nothing has changed.
+            0 => {}
+            1 => {
+                device
+                    .commit(&store, [insert_note(3, "new"), change(note(1), BODY, &typed[3])])
+                    .await;
+                device.refused(&store, [retitle(9, "there is still no such note")]).await;
+            }
+            2 => {
+                device.commit(&store, [delete(note(1)), restore(note(2)), like(3, 1)]).await;
+            }
+            3 => {
+                device.commit(&store, [move_visit(1, "a"), restore(note(1))]).await;
+            }
+            4 => {
+                device.commit(&store, [move_visit(1, "b"), change(note(1), BODY, &typed[4])]).await;
+                store.rotate_signing_key(&key("third", NOW_MS + 2)).await.unwrap();
+            }
+            // Everything that was deleted or left a scope so far is purged: what has arrived, and not what is new.
+            5 => {
+                device.commit(&store, [delete(note(2))]).await;
+                let before = store.head().await.unwrap();
+                let all = copy_since(&store, seq).await;
+                arrival.put(all).await.unwrap();
+                seq = before.seq;
+                assert!(store.purge(2 * NOW_MS).await.unwrap() > 0);
+                assert_eq!(store.head().await.unwrap().horizon, before.seq);
+            }
+            _ => {
+                device.commit(&store, [delete(note(3)), insert_visit(2, "b")]).await;
+                commit_notes(&store, 3).await;
+            }
+        }
+        let mut sent = Tally::default();
+        store.copy_since(seq, &mut sent).await.unwrap();
+        let records = copy_since(&store, seq).await;
+        for records in records.chunks(7) {
+            arrival.put(records.to_vec()).await.unwrap();
+        }
+        verify(&*arrival, arrives.tenant(), Some(seq), sent.digest()).await.unwrap();
+        assert_eq!(digest_of(&arrival.store()).await, digest_of(&store).await, "round {round}");
+        assert_eq!(arrival.store().scrub().await.unwrap(), []);
+        seq = store.head().await.unwrap().seq;
+    }
+    let copy = arrival.finish().await.unwrap();
+    let readers = (Reader::everything(&copy).await, Reader::everything(&store).await);
+    assert!(readers.0 == readers.1, "readers get the same");
+    device.commit(&copy, [restore(note(3)), move_visit(1, "a")]).await;
+    assert_eq!(copy.scrub().await.unwrap(), []);
+}
+
+async fn copy_since(store: &SharedTenantStore, seq: u64) -> Vec<Record> {
+    let mut collected = Collected::default();
+    store.copy_since(seq, &mut collected).await.unwrap();
+    collected.0
+}
+
+/// What brings a copy up to date is told where it is not whole.
+pub async fn a_copy_that_is_not_up_to_date_is_noticed(storage: &dyn Storage) {
+    let (catalog, authority) = storage.open().await;
+    let scope = scope_of(&authority, "demo");
+    let (store, mut device) = full_tenant(&*catalog, &scope).await;
+    let (first, seq) = (copy_of(&store).await, store.head().await.unwrap().seq);
+    device.commit(&store, [like(1, 1), move_visit(1, "a")]).await;
+    let mut sent = Tally::default();
+    store.copy_since(seq, &mut sent).await.unwrap();
+    let records = copy_since(&store, seq).await;
+    let arrives = scope_of(&authority, "copied");
+    let begin = async || {
+        let mut arrival = catalog.receive(&arrives, Arriving::New).await.unwrap();
+        arrival.put(first.clone()).await.unwrap();
+        arrival
+    };
+
+    // A row that changed does not come, as if nobody had noticed that it changed.
+    let mut arrival = begin().await;
+    let forgets =
+        |record: &Record| matches!(record, Record::Forget(row) if row.collection == note(1).0.0);
+    let at = records.iter().position(forgets).unwrap();
+    let mut fewer = records.clone();
+    fewer.drain(at..at + 2);
+    fewer.retain(|record| !matches!(record, Record::Chunk(_)));
+    does_not_add_up(arrival.put(fewer).await);
+
+    // A tombstone, a departure or an answer does not come.
+    for lost in [
+        |record: &Record| matches!(record, Record::Change(change) if change.kind == 2),
+        |record: &Record| matches!(record, Record::Plain(4, _)),
+        |record: &Record| matches!(record, Record::Chunk(_)),
+    ] {
+        let mut arrival = begin().await;
+        let mut fewer = records.clone();
+        fewer.remove(records.iter().position(lost).unwrap());
+        arrival.put(fewer).await.unwrap();
+        let verified = verify(&*arrival, arrives.tenant(), Some(seq), sent.digest()).await;
+        assert!(matches!(verified, Err(CopyError::Differs { .. })), "{verified:?}");
+    }
 }
 
 /// Of two copies that arrive for one tenant the one that began last counts.
@@ -286,6 +407,6 @@ pub async fn the_last_of_two_copies_counts(storage: &dyn Storage) {
     };
     assert!(pushed_aside.to_string().contains("another copy"), "{pushed_aside}");
     second.put(records[2..].to_vec()).await.unwrap();
-    verify(&*second, scope.tenant(), digest).await.unwrap();
+    verify(&*second, scope.tenant(), None, digest).await.unwrap();
     second.finish().await.unwrap();
 }

@@ -12,10 +12,13 @@ use crate::sql::{SqlRow, SqlValue};
 /// One piece of a tenant. They come in the order of the variants, those of one variant by their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Where the tenant stands: the first record, and only once.
+    /// Where the tenant stands: the first record. What arrived before forgets its plain tables, and the tombstones and
+    /// departures up to the horizon.
     Standing(StandingRecord),
     /// A row of one of [`PLAIN_TABLES`].
     Plain(u8, SqlRow),
+    /// A row of which something arrived before that is out of date; all of it follows.
+    Forget(ForgetRecord),
     /// A row, its tombstone, or what is left of it in a scope that it left; by scope and seq.
     Change(ChangeRecord),
     /// A change of a document; by collection and row, and then in an order in which each follows what it builds on.
@@ -37,6 +40,15 @@ pub struct StandingRecord {
     pub digest_key: [u8; 32],
     /// When it was created, in milliseconds since 1970.
     pub created_at_ms: u64,
+}
+
+/// A row that changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForgetRecord {
+    /// Its collection.
+    pub collection: u16,
+    /// Its identity.
+    pub id: [u8; 16],
 }
 
 /// A row as readers get it, or what is left of it.
@@ -95,7 +107,7 @@ impl Record {
         const FIXED: usize = 64;
         FIXED
             + match self {
-                Self::Standing(_) => 0,
+                Self::Standing(_) | Self::Forget(_) => 0,
                 Self::Plain(_, row) => row.0.iter().map(value_weight).sum(),
                 Self::Change(change) => change.scope.len() + change.state.len(),
                 Self::Chunk(chunk) => chunk.bytes.len(),
@@ -139,6 +151,9 @@ impl Record {
                 to.array(7)?.u8(3)?.u16(chunk.collection)?.bytes(&chunk.id)?.u16(chunk.column)?;
                 to.u64(chunk.seq)?.bytes(&chunk.hash)?.bytes(&chunk.bytes)?;
             }
+            Self::Forget(row) => {
+                to.array(3)?.u8(5)?.u16(row.collection)?.bytes(&row.id)?;
+            }
             Self::Sums(sums) => {
                 to.array(4)?.u8(4)?.str(&sums.scope)?.u16(sums.collection)?.bytes(&sums.buckets)?;
             }
@@ -177,6 +192,7 @@ impl Record {
             2 => 9,
             3 => 7,
             4 => 4,
+            5 => 3,
             _ => return Err(DecodeError::message("an unknown kind of record")),
         };
         if fields != expected {
@@ -208,6 +224,7 @@ impl Record {
                 hash: read_array(from)?,
                 bytes: from.bytes()?.to_vec(),
             }),
+            5 => Self::Forget(ForgetRecord { collection: from.u16()?, id: read_array(from)? }),
             _ => Self::Sums(SumsRecord {
                 scope: from.str()?.to_owned(),
                 collection: from.u16()?,

@@ -23,6 +23,7 @@ fn records() -> Vec<Record> {
                 SqlValue::Int(i64::MAX),
             ]),
         ),
+        Record::Forget(ForgetRecord { collection: 65_535, id: [9; 16] }),
         Record::Change(ChangeRecord {
             scope: "site/a".to_owned(),
             seq: 7,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
-use farshore_sync_core::digest::{Buckets, DigestKey};
+use farshore_sync_core::digest::{DigestKey, bucket_of, row_sum};
 use farshore_sync_core::document::ChangeHash;
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, Scope, TenantId, UserId};
@@ -14,8 +14,8 @@ use super::state::{State, StoredChunk};
 use super::{Held, MemoryTenant, Tenants, check_arrival, lock};
 use crate::catalog::CatalogError;
 use crate::copy::{
-    Arrival, Arriving, Batcher, ChangeRecord, ChunkRecord, CopyOut, PLAIN_TABLES, Record,
-    RecordSink, StandingRecord, SumsRecord,
+    Arrival, Arriving, Batcher, ChangeRecord, ChunkRecord, CopyOut, ForgetRecord, PLAIN_TABLES,
+    Record, RecordSink, StandingRecord, SumsRecord,
 };
 use crate::devices::DeviceRecord;
 use crate::plan::{Departure, DeviceMark, RowWrite, StoredOutcome};
@@ -29,14 +29,22 @@ const OPERATION: &str = "copy a tenant";
 #[async_trait]
 impl CopyOut for MemoryTenant {
     async fn copy_out(&self, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
-        let mut batcher = Batcher::default();
-        for record in self.with(|state| state.records())? {
-            if let Some(batch) = batcher.add(record) {
-                sink.take(batch).await?;
-            }
-        }
-        sink.take(batcher.finish()).await
+        hand_on(self.with(|state| state.records())?, sink).await
     }
+
+    async fn copy_since(&self, seq: u64, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+        hand_on(self.with(|state| state.records_since(seq))?, sink).await
+    }
+}
+
+async fn hand_on(records: Vec<Record>, sink: &mut dyn RecordSink) -> Result<(), StoreError> {
+    let mut batcher = Batcher::default();
+    for record in records {
+        if let Some(batch) = batcher.add(record) {
+            sink.take(batch).await?;
+        }
+    }
+    sink.take(batcher.finish()).await
 }
 
 /// A copy that arrives.
@@ -83,6 +91,45 @@ impl Arrival for MemoryArrival {
 impl State {
     /// Everything, in the canonical order.
     fn records(&self) -> Vec<Record> {
+        let mut records = self.records_before_rows();
+        records.extend(self.order.iter().map(|((scope, seq), key)| self.change(scope, *seq, key)));
+        for (key, chunks) in self.chunks.iter().filter(|(key, _)| self.rows.contains_key(*key)) {
+            records.extend(chunks.iter().map(|stored| chunk_record(key, stored)));
+        }
+        records.extend(self.sums_records());
+        records
+    }
+
+    /// What has changed since a seq, in the canonical order.
+    fn records_since(&self, since: u64) -> Vec<Record> {
+        let mut changed: BTreeMap<RowKey, Vec<(&Scope, u64)>> = BTreeMap::new();
+        for ((_, seq), key) in &self.order {
+            let is_living = self.rows.get(key).is_some_and(|row| row.seq == *seq && !row.deleted);
+            if *seq > since || !is_living && *seq <= self.head.horizon {
+                changed.entry(*key).or_default();
+            }
+        }
+        for ((scope, seq), key) in &self.order {
+            if let Some(places) = changed.get_mut(key) {
+                places.push((scope, *seq));
+            }
+        }
+        let mut records = self.records_before_rows();
+        for (key, places) in &changed {
+            let forget = ForgetRecord { collection: key.0.0, id: *key.1.as_bytes() };
+            records.push(Record::Forget(forget));
+            records.extend(places.iter().map(|(scope, seq)| self.change(scope, *seq, key)));
+        }
+        for key in changed.keys().filter(|key| self.rows.contains_key(*key)) {
+            let chunks = self.chunks.get(key).into_iter().flatten();
+            records.extend(chunks.map(|stored| chunk_record(key, stored)));
+        }
+        records.extend(self.sums_records());
+        records
+    }
+
+    /// Where the tenant stands, and the rows of the plain tables.
+    fn records_before_rows(&self) -> Vec<Record> {
         let Head { seq, horizon, epoch } = self.head;
         let (digest_key, created_at_ms) = (self.digest_key.0, self.created_at_ms);
         let standing = StandingRecord { seq, horizon, epoch, digest_key, created_at_ms };
@@ -90,15 +137,13 @@ impl State {
         for (place, rows) in (0..).zip(self.plain_tables()) {
             records.extend(rows.into_iter().map(|row| Record::Plain(place, SqlRow(row))));
         }
-        records.extend(self.order.iter().map(|((scope, seq), key)| self.change(scope, *seq, key)));
-        for (key, chunks) in self.chunks.iter().filter(|(key, _)| self.rows.contains_key(*key)) {
-            records.extend(chunks.iter().map(|stored| chunk_record(key, stored)));
-        }
-        records.extend(self.sums.iter().map(|((scope, collection), sums)| {
-            let (scope, collection) = (scope.as_str().to_owned(), collection.0);
-            Record::Sums(SumsRecord { scope, collection, buckets: sums.to_bytes() })
-        }));
         records
+    }
+
+    fn sums_records(&self) -> impl Iterator<Item = Record> {
+        self.sums.iter().filter_map(|((scope, collection), sums)| {
+            SumsRecord::new(scope.as_str(), *collection, sums).map(Record::Sums)
+        })
     }
 
     /// The rows of [`PLAIN_TABLES`], in their order.
@@ -166,6 +211,11 @@ impl State {
                 self.head = Head { seq: at.seq, horizon: at.horizon, epoch: at.epoch };
                 self.digest_key = DigestKey(at.digest_key);
                 self.created_at_ms = at.created_at_ms;
+                self.forget_out_of_date();
+            }
+            Record::Forget(row) => {
+                let key = (CollectionId(row.collection), RowId::from_bytes(row.id));
+                self.forget_row(key);
             }
             Record::Plain(table, row) => self.take_plain(table, row)?,
             Record::Change(change) => self.take_change(change)?,
@@ -179,12 +229,42 @@ impl State {
                 self.chunks.entry(row).or_default().push(stored);
             }
             Record::Sums(sums) => {
-                let buckets = Buckets::from_bytes(&sums.buckets);
-                let buckets = buckets.ok_or_else(|| damaged("sums of another length"))?;
-                self.sums.insert((scope(&sums.scope)?, CollectionId(sums.collection)), buckets);
+                let place = (scope(&sums.scope)?, CollectionId(sums.collection));
+                sums.check(self.sums.entry(place).or_default())?;
             }
         }
         Ok(())
+    }
+
+    /// Forgets what comes again after where the tenant stands, and what was purged.
+    fn forget_out_of_date(&mut self) {
+        self.schemas.clear();
+        self.signing_keys.clear();
+        self.devices.clear();
+        self.marks.clear();
+        self.outcomes.clear();
+        let horizon = self.head.horizon;
+        for row in self.rows.extract_if(.., |_, row| row.deleted && row.seq <= horizon) {
+            self.order.remove(&(row.1.scope, row.1.seq));
+            self.chunks.remove(&row.0);
+        }
+        for (_, gone) in self.departures.extract_if(.., |_, gone| gone.seq <= horizon) {
+            self.order.remove(&(gone.scope, gone.seq));
+        }
+    }
+
+    fn forget_row(&mut self, key: RowKey) {
+        for (_, gone) in self.departures.extract_if(.., |(_, of), _| *of == key) {
+            self.order.remove(&(gone.scope, gone.seq));
+        }
+        self.chunks.remove(&key);
+        let Some(row) = self.rows.remove(&key) else { return };
+        if !row.deleted {
+            let sum = row_sum(&self.digest_key, key.0, key.1, &row.state);
+            let sums = self.sums.entry((row.scope.clone(), key.0)).or_default();
+            sums.bucket_mut(bucket_of(key.1)).remove(sum);
+        }
+        self.order.remove(&(row.scope, row.seq));
     }
 
     fn take_plain(&mut self, table: u8, mut row: SqlRow) -> Result<(), StoreError> {
@@ -250,6 +330,11 @@ impl State {
             self.departures.insert((scope, key), departure);
         } else {
             let (state, deleted) = (change.state, change.kind == 1);
+            if !deleted {
+                let sum = row_sum(&self.digest_key, key.0, key.1, &state);
+                let sums = self.sums.entry((scope.clone(), key.0)).or_default();
+                sums.bucket_mut(bucket_of(key.1)).add(sum);
+            }
             let row = RowWrite { key, scope, seq, state, deleted, written_at_ms };
             self.rows.insert(key, row);
         }
