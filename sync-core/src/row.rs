@@ -14,7 +14,7 @@ mod apply;
 mod codec;
 mod merge;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 
 pub use apply::ApplyError;
 pub use codec::RowDecodeError;

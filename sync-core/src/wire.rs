@@ -8,6 +8,7 @@ pub mod limits;
 mod client_frame;
 #[cfg(test)]
 mod golden;
+mod rows;
 mod server_frame;
 
 pub use client_frame::{BucketListing, ClientFrame, Hello, Push, ScopePosition};

@@ -4,7 +4,7 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use super::limits::{MAX_ROWS_PER_PAGE, MAX_SCOPES_PER_DEVICE, MAX_TRANSACTIONS_IN_FLIGHT};
-use super::{Frame, FrameError, ScopeIndex, within};
+use super::{Frame, FrameError, ScopeIndex, rows, within};
 use crate::digest::Sum;
 use crate::hlc::{Hlc, Stamp};
 use crate::ids::{CollectionId, ColumnId, RowId, Scope};
@@ -147,7 +147,7 @@ pub struct Welcome {
 pub struct Page {
     /// The rows.
     #[n(0)]
-    #[cbor(default, skip_if = "Vec::is_empty")]
+    #[cbor(default, skip_if = "Vec::is_empty", with = "rows")]
     pub rows: Vec<RowEntry>,
     /// The changes of their documents.
     #[n(1)]
@@ -187,35 +187,27 @@ pub struct Checkpoint {
     pub root: Sum,
 }
 
-/// One row of a page.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
+/// One row of a page; [`super::rows`] says how it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowEntry {
     /// The scope that it is in.
-    #[n(0)]
     pub scope: ScopeIndex,
     /// Its collection.
-    #[n(1)]
     pub collection: CollectionId,
     /// Its identity.
-    #[n(2)]
     pub row: RowId,
     /// What became of it.
-    #[n(3)]
     pub payload: RowPayload,
 }
 
 /// What became of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowPayload {
     /// The row as it is: its canonical bytes.
-    #[n(0)]
-    State(#[n(0)] ByteVec),
+    State(ByteVec),
     /// The row was deleted under this stamp.
-    #[n(1)]
-    Deleted(#[n(0)] Stamp),
+    Deleted(Stamp),
     /// The row left this scope.
-    #[n(2)]
     Departed,
 }
 
@@ -293,6 +285,7 @@ pub struct SumsEntry {
 pub struct Repair {
     /// The server's rows that the device does not hold like this, with all changes of their documents.
     #[n(0)]
+    #[cbor(with = "rows")]
     pub rows: Vec<RowEntry>,
     /// The changes of their documents.
     #[n(1)]
