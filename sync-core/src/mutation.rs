@@ -8,6 +8,15 @@ use crate::row::RowState;
 use crate::value::Value;
 use crate::wire::limits::{MAX_CELLS, MAX_MUTATIONS_PER_TRANSACTION, MAX_TRANSACTION_BYTES};
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
+pub use codec::MutationWriter;
+
+/// Longest head of an encoded transaction: its number, its stamp and the count of its mutations.
+pub const MAX_TRANSACTION_HEAD_BYTES: usize = 32;
+
 /// Values by column, sorted and without doubles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cells(Vec<(ColumnId, Value)>);
@@ -152,32 +161,24 @@ pub enum Op {
 }
 
 /// One change to one named row.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
     /// In which collection.
-    #[n(0)]
     pub collection: CollectionId,
     /// Which row.
-    #[n(1)]
     pub row: RowId,
     /// What to do with it.
-    #[n(2)]
     pub op: Op,
 }
 
 /// Mutations that apply together or not at all, under one stamp.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     /// Its number on this device: from 1, rising.
-    #[n(0)]
     pub number: u64,
     /// When it was made, by the device's clock.
-    #[n(1)]
     pub stamp: Hlc,
     /// Its mutations, in order.
-    #[n(2)]
     pub mutations: Vec<Mutation>,
 }
 
@@ -207,7 +208,20 @@ impl Transaction {
     /// The canonical bytes: what travels, what the outbox keeps, and what is hashed against clones.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("writing to memory cannot fail")
+        let (mut mutations, mut writer) = (Vec::new(), MutationWriter::default());
+        for mutation in &self.mutations {
+            writer.write(&mut mutations, mutation);
+        }
+        Self::encode_written(self.number, self.stamp, self.mutations.len(), &mutations)
+    }
+
+    /// The canonical bytes of a transaction whose `count` mutations one [`MutationWriter`] has written.
+    #[must_use]
+    pub fn encode_written(number: u64, stamp: Hlc, count: usize, mutations: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(MAX_TRANSACTION_HEAD_BYTES + mutations.len());
+        codec::write_head(&mut bytes, number, stamp, count);
+        bytes.extend_from_slice(mutations);
+        bytes
     }
 
     /// Reads a transaction.
@@ -219,12 +233,10 @@ impl Transaction {
             return Err(TransactionError::TooLong { bytes: bytes.len() });
         }
         let mut decoder = Decoder::new(bytes);
-        let transaction: Self = decoder.decode()?;
+        let transaction = codec::read(&mut decoder)?
+            .map_err(|many| TransactionError::TooMany { mutations: many.mutations })?;
         if decoder.position() != bytes.len() {
             return Err(minicbor::decode::Error::message("bytes after the transaction").into());
-        }
-        if transaction.mutations.len() > MAX_MUTATIONS_PER_TRANSACTION {
-            return Err(TransactionError::TooMany { mutations: transaction.mutations.len() });
         }
         Ok(transaction)
     }

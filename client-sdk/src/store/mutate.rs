@@ -1,16 +1,15 @@
 //! One mutation of a local transaction: recorded for the server, and laid over the row.
 
-use std::convert::Infallible;
-
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
-use farshore_sync_core::mutation::{Mutation, Op};
+use farshore_sync_core::mutation::{
+    MAX_TRANSACTION_HEAD_BYTES, Mutation, MutationWriter, Op, Transaction,
+};
 use farshore_sync_core::row::{ApplyError, RowState};
 use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::limits::{
     MAX_MUTATIONS_PER_TRANSACTION, MAX_ROW_BYTES, MAX_TRANSACTION_BYTES,
 };
-use minicbor::Encoder;
 
 use super::WriteError;
 use super::check::{check_row, no_scope};
@@ -20,26 +19,26 @@ use super::pending::{Numbers, Pending};
 use super::rows::{RowKey, Stored};
 use super::write::WriteTransaction;
 
-/// Longest head of an encoded transaction: its number, its stamp and the count of its mutations.
-const MAX_HEAD_BYTES: usize = 32;
-
 /// What the encoding of a row may have beyond that of the mutation that inserts it.
 const ROW_OVERHEAD_BYTES: usize = 64;
 
-/// The number of [`Op::Insert`] in its encoding.
-const INSERT_VARIANT: u32 = 0;
+/// What a row's encoding may have beyond it for each cell: the number of its column.
+const CELL_OVERHEAD_BYTES: usize = 3;
 
 /// The mutations of a transaction, encoded as they come.
 #[derive(Debug, Default)]
 pub(super) struct Mutations {
     encoded: Vec<u8>,
     count: usize,
+    writer: MutationWriter,
+    /// The writer as it was before the last mutation.
+    before: MutationWriter,
 }
 
 impl Mutations {
     /// Appends a mutation, and returns where it begins. Nothing is appended beyond the caps of the protocol.
     fn push(&mut self, mutation: &Mutation) -> Result<usize, WriteError> {
-        self.append(|bytes| minicbor::encode(mutation, bytes))
+        self.append(|writer, bytes| writer.write(bytes, mutation))
     }
 
     /// Appends the insert of a row: [`Mutations::push`] without a copy of the values.
@@ -49,20 +48,12 @@ impl Mutations {
         row: RowId,
         cells: &[(ColumnId, &Value)],
     ) -> Result<usize, WriteError> {
-        self.append(|bytes| {
-            let mut encoder = Encoder::new(bytes);
-            encoder.array(3)?.u16(collection.0)?.bytes(row.as_bytes())?;
-            encoder.array(2)?.u32(INSERT_VARIANT)?.array(1)?.map(cells.len() as u64)?;
-            for (column, value) in cells {
-                encoder.u16(column.0)?.encode(*value)?;
-            }
-            Ok(())
-        })
+        self.append(|writer, bytes| writer.write_insert(bytes, collection, row, cells))
     }
 
     fn append(
         &mut self,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), minicbor::encode::Error<Infallible>>,
+        write: impl FnOnce(&mut MutationWriter, &mut Vec<u8>),
     ) -> Result<usize, WriteError> {
         if self.count >= MAX_MUTATIONS_PER_TRANSACTION {
             return Err(WriteError::TooLarge {
@@ -72,38 +63,29 @@ impl Mutations {
             });
         }
         let start = self.encoded.len();
-        encode(&mut self.encoded).expect("writing to memory cannot fail");
-        let found = self.encoded.len() + MAX_HEAD_BYTES;
+        self.before.reset_to(&self.writer);
+        write(&mut self.writer, &mut self.encoded);
+        self.count += 1;
+        let found = self.encoded.len() + MAX_TRANSACTION_HEAD_BYTES;
         if found > MAX_TRANSACTION_BYTES {
-            self.encoded.truncate(start);
+            self.pop(start);
             let (what, limit) = ("bytes of the transaction", MAX_TRANSACTION_BYTES);
             return Err(WriteError::TooLarge { what, found, limit });
         }
-        self.count += 1;
         Ok(start)
     }
 
     /// Takes the last mutation back.
     fn pop(&mut self, start: usize) {
         self.encoded.truncate(start);
+        self.writer.reset_to(&self.before);
         self.count -= 1;
     }
 
     /// The canonical bytes of the transaction; `None` where nothing was written.
     pub(super) fn encode_transaction(&mut self, number: u64, stamp: Hlc) -> Option<Vec<u8>> {
-        if self.count == 0 {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(MAX_HEAD_BYTES + self.encoded.len());
-        let mut encoder = Encoder::new(&mut bytes);
-        let head = encoder
-            .array(3)
-            .and_then(|encoder| encoder.u64(number))
-            .and_then(|encoder| encoder.u64(stamp.0))
-            .and_then(|encoder| encoder.array(self.count as u64));
-        head.expect("writing to memory cannot fail");
-        bytes.extend_from_slice(&self.encoded);
-        Some(bytes)
+        (self.count > 0)
+            .then(|| Transaction::encode_written(number, stamp, self.count, &self.encoded))
     }
 }
 
@@ -117,7 +99,8 @@ impl<'a> WriteTransaction<'a> {
     ) -> Result<(), WriteError> {
         let scope = self.scope_of_new(layout, cells)?;
         let start = self.mutations.push_insert(layout.id, row, cells)?;
-        let found = self.mutations.encoded.len() - start + ROW_OVERHEAD_BYTES;
+        let written = self.mutations.encoded.len() - start;
+        let found = written + ROW_OVERHEAD_BYTES + CELL_OVERHEAD_BYTES * cells.len();
         if found > MAX_ROW_BYTES {
             self.mutations.pop(start);
             return Err(WriteError::TooLarge {
@@ -253,9 +236,32 @@ mod tests {
         let cells = vec![(ColumnId(1), Value::from("x")), (ColumnId(400), Value::Timestamp(-5))];
         let (mut copied, mut borrowed) = (Mutations::default(), Mutations::default());
         let borrowed_cells: Vec<_> = cells.iter().map(|(column, value)| (*column, value)).collect();
-        borrowed.push_insert(collection, row, &borrowed_cells).unwrap();
-        let op = Op::Insert { cells: Cells::new(cells) };
-        copied.push(&Mutation { collection, row, op }).unwrap();
-        assert_eq!(borrowed.encoded, copied.encoded);
+        let op = Op::Insert { cells: Cells::new(cells.clone()) };
+        let mutation = Mutation { collection, row, op };
+        for _ in 0..2 {
+            borrowed.push_insert(collection, row, &borrowed_cells).unwrap();
+            copied.push(&mutation).unwrap();
+            assert_eq!(borrowed.encoded, copied.encoded);
+        }
+    }
+
+    #[test]
+    fn what_was_taken_back_leaves_nothing_behind() {
+        let cell = |column: u16| (ColumnId(column), Value::Int(column.into()));
+        let insert = |row: u8, column: u16| Mutation {
+            collection: CollectionId(1),
+            row: RowId::from_bytes([row; 16]),
+            op: Op::Insert { cells: Cells::new(vec![cell(column), cell(9)]) },
+        };
+        let (mut kept, mut taken_back) = (Mutations::default(), Mutations::default());
+        for mutations in [&mut kept, &mut taken_back] {
+            mutations.push(&insert(1, 1)).unwrap();
+        }
+        let start = taken_back.push(&insert(2, 2)).unwrap();
+        taken_back.pop(start);
+        for mutations in [&mut kept, &mut taken_back] {
+            mutations.push(&insert(3, 1)).unwrap();
+        }
+        assert_eq!(kept.encode_transaction(1, Hlc(1)), taken_back.encode_transaction(1, Hlc(1)));
     }
 }
