@@ -170,10 +170,10 @@ impl Collection {
 
     /// The other columns that move together with this one.
     pub fn group_members<'a>(&'a self, column: &'a Column) -> impl Iterator<Item = &'a Column> {
-        self.columns.iter().filter(move |other| {
-            column.group.is_some()
-                && other.group == column.group
-                && other.column_id() != column.column_id()
+        let group = column.group.as_ref();
+        group.into_iter().flat_map(move |group| {
+            let members = self.columns.iter().filter(|other| other.group.as_ref() == Some(group));
+            members.filter(|other| other.column_id() != column.column_id())
         })
     }
 }

@@ -102,7 +102,9 @@ impl RowState {
 
     fn write(&mut self, cells: Cells, stamp: Stamp) {
         if self.cells.is_empty() {
-            self.cells.reserve_exact(cells.as_slice().len());
+            let cells = cells.into_vec().into_iter();
+            self.cells = cells.map(|(column, value)| Cell { column, value, stamp }).collect();
+            return;
         }
         for (column, value) in cells.into_vec() {
             let cell = Cell { column, value, stamp };

@@ -67,11 +67,14 @@ impl RowState {
         Ok(state)
     }
 
-    /// The stamp that most cells share; of equals the later one.
-    fn base(&self) -> Stamp {
-        if let Some(stamp) = self.only_stamp() {
-            return stamp;
-        }
+    /// How many parts the encoding has, and the stamp that most cells share; of equals the later one.
+    fn outline(&self) -> (u64, Stamp) {
+        let only = self.only_stamp();
+        let has_exceptions = !self.cells.is_empty() && only.is_none();
+        (self.parts(has_exceptions), only.unwrap_or_else(|| self.most_frequent_stamp()))
+    }
+
+    fn most_frequent_stamp(&self) -> Stamp {
         let mut counts: Vec<(usize, Stamp)> = Vec::new();
         for cell in &self.cells {
             match counts.iter_mut().find(|(_, stamp)| *stamp == cell.stamp) {
@@ -88,13 +91,13 @@ impl RowState {
         self.cells.iter().all(|cell| cell.stamp == stamp).then_some(stamp)
     }
 
-    fn parts(&self) -> u64 {
+    fn parts(&self, has_exceptions: bool) -> u64 {
         let parts = [
             !self.documents.is_empty(),
             !self.sets.is_empty(),
             !self.counters.is_empty(),
             self.life.is_some(),
-            !self.cells.is_empty() && self.only_stamp().is_none(),
+            has_exceptions,
         ];
         8 - parts.iter().position(|present| *present).unwrap_or(parts.len()) as u64
     }
@@ -127,7 +130,7 @@ impl<C> Encode<C> for RowState {
         e: &mut Encoder<W>,
         ctx: &mut C,
     ) -> EncodeResult<W> {
-        let (parts, base) = (self.parts(), self.base());
+        let (parts, base) = self.outline();
         e.array(parts)?;
         base.hlc.encode(e, ctx)?;
         base.device.encode(e, ctx)?;
@@ -230,7 +233,7 @@ impl<'b, C> Decode<'b, C> for RowState {
         if parts > 7 {
             state.documents = decode_map(d, ctx, MAX_CELLS, decode_summary)?;
         }
-        if state.parts() != parts || state.base() != base {
+        if state.outline() != (parts, base) {
             return Err(error("not the canonical encoding of this row"));
         }
         Ok(state)

@@ -36,7 +36,7 @@ pub fn plan(prepared: Prepared, loaded: Loaded, context: &Context<'_>) -> Result
     if prepared.pushes.iter().any(|push| push.epoch != context.head.epoch) {
         return Err(StoreError::BegunAnew);
     }
-    let mut planner = Planner::new(loaded, *context)?;
+    let mut planner = Planner::new(loaded, prepared.needs().rows.len(), *context)?;
     let results = prepared.pushes.into_iter().map(|push| planner.push(push)).collect();
     Ok(planner.finish(results))
 }
@@ -52,9 +52,10 @@ struct Working {
 struct Planner<'a> {
     context: Context<'a>,
     before: HashMap<RowKey, (Scope, RowState, Vec<u8>)>,
-    rows: HashMap<RowKey, Working>,
     /// The changed rows in the order in which they were first changed.
-    order: Vec<RowKey>,
+    rows: Vec<(RowKey, Working)>,
+    /// Where each of them is.
+    places: HashMap<RowKey, usize>,
     changes: HashSet<ChangeKey>,
     marks: HashMap<DeviceId, DeviceMark>,
     outcomes: HashMap<(DeviceId, u64), StoredOutcome>,
@@ -64,7 +65,8 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(loaded: Loaded, context: Context<'a>) -> Result<Self, StoreError> {
+    /// `rows` are as many as the batch touches.
+    fn new(loaded: Loaded, rows: usize, context: Context<'a>) -> Result<Self, StoreError> {
         let mut before = HashMap::with_capacity(loaded.rows.len());
         for (key, row) in loaded.rows {
             let state = RowState::decode(&row.state).map_err(|error| StoreError::Damaged {
@@ -76,8 +78,8 @@ impl<'a> Planner<'a> {
         Ok(Self {
             context,
             before,
-            rows: HashMap::new(),
-            order: Vec::new(),
+            rows: Vec::with_capacity(rows),
+            places: HashMap::with_capacity(rows),
             changes: loaded.changes,
             marks: loaded.devices,
             outcomes: loaded.outcomes,
@@ -144,35 +146,39 @@ impl<'a> Planner<'a> {
         let hlc = clamp(sent, mark.last_stamp, latest_of_rows, now_ms);
         outcome.corrected = (hlc != read.transaction.stamp).then_some(hlc);
         let stamp = Stamp { hlc, device: push.device };
-        match self.mutations(&push.grants, stamp, read) {
-            Ok(draft) => {
+        let mut draft = Draft { first_new: self.rows.len(), ..Draft::default() };
+        match self.mutations(&mut draft, &push.grants, stamp, read) {
+            Ok(()) => {
                 mark.last_stamp = hlc;
-                self.adopt(draft);
+                self.changes.extend(draft.changes);
             }
-            Err((index, refusal)) => outcome.refused = Some(refused(index, refusal)),
+            Err((index, refusal)) => {
+                self.take_back(draft);
+                outcome.refused = Some(refused(index, refusal));
+            }
         }
         outcome
     }
 
     fn mutations(
         &mut self,
+        draft: &mut Draft,
         grants: &[Grant],
         stamp: Stamp,
         read: ReadTransaction,
-    ) -> Result<Draft, (usize, Refusal)> {
-        let mut draft = Draft::default();
+    ) -> Result<(), (usize, Refusal)> {
         let mutations = read.transaction.mutations.into_iter().zip(read.changes);
         for (index, (mutation, change)) in mutations.enumerate() {
             let change = change.transpose().map_err(|error| {
                 (index, Refusal::new(ReasonCode::BadDocumentChange, error.to_string()))
             })?;
-            match self.mutation(&mut draft, grants, stamp, mutation, change) {
+            match self.mutation(draft, grants, stamp, mutation, change) {
                 Ok(()) => {}
                 Err(_) if index > 0 && bugs::planted(Bug::TransactionInPart) => break,
                 Err(refusal) => return Err((index, refusal)),
             }
         }
-        Ok(draft)
+        Ok(())
     }
 
     fn mutation(
@@ -185,9 +191,9 @@ impl<'a> Planner<'a> {
     ) -> Result<(), Refusal> {
         let collection = validate(self.context.schema, &mutation)?;
         let key = (mutation.collection, mutation.row);
-        let current = draft.rows.get(&key).cloned().or_else(|| self.current(&key));
-        if let Some(row) = &current {
-            authorise_existing(grants, &row.scope, &mutation.op)?;
+        let place = self.places.get(&key).copied();
+        if let Some((scope, _)) = self.current(&key, place) {
+            authorise_existing(grants, scope, &mutation.op)?;
         }
         let new_change = match &change {
             Some(change) => self.new_change(draft, collection, &mutation, change)?,
@@ -203,7 +209,7 @@ impl<'a> Planner<'a> {
             Op::Document { column, .. } => Some(*column),
             _ => None,
         };
-        let (before, chunks) = current.map(|row| (row.state, row.chunks)).unzip();
+        let before = self.current(&key, place).map(|(_, state)| state.clone());
         let state = RowState::apply(before, op, stamp, new_change.as_ref())
             .map_err(|error| Refusal::new(error.into(), format!("{}: {error}", collection.name)))?;
         check_size(collection, &state)?;
@@ -212,13 +218,38 @@ impl<'a> Planner<'a> {
             let message = format!("{}: no right to write in the scope {scope}", collection.name);
             return Err(Refusal::new(ReasonCode::PermissionDenied, message));
         }
-        let mut chunks = chunks.unwrap_or_default();
+        let mut chunks = place.map(|place| self.rows[place].1.chunks.clone()).unwrap_or_default();
         if let (Some(hash), Some(change), Some(column)) = (new_change, change, document_column) {
             draft.changes.insert((key, column, hash));
             chunks.push((column, change));
         }
-        draft.put(key, Working { scope, state, chunks });
+        self.put(draft, key, place, Working { scope, state, chunks });
         Ok(())
+    }
+
+    fn put(&mut self, draft: &mut Draft, key: RowKey, place: Option<usize>, row: Working) {
+        match place {
+            None => {
+                self.places.insert(key, self.rows.len());
+                self.rows.push((key, row));
+            }
+            Some(place) => {
+                let before = std::mem::replace(&mut self.rows[place].1, row);
+                if place < draft.first_new {
+                    draft.replaced.entry(place).or_insert(before);
+                }
+            }
+        }
+    }
+
+    /// Makes undone what a refused transaction did.
+    fn take_back(&mut self, draft: Draft) {
+        for (place, before) in draft.replaced {
+            self.rows[place].1 = before;
+        }
+        for (key, _) in self.rows.drain(draft.first_new..) {
+            self.places.remove(&key);
+        }
     }
 
     /// The hash of a document change that the store does not have yet; `None` where it has it.
@@ -258,8 +289,8 @@ impl<'a> Planner<'a> {
     /// The latest stamp of the rows that a transaction changes.
     fn latest_of_rows(&self, transaction: &Transaction) -> Hlc {
         let rows = transaction.mutations.iter().filter_map(|mutation| {
-            let row = self.current(&(mutation.collection, mutation.row))?;
-            row.state.latest_hlc()
+            let key = (mutation.collection, mutation.row);
+            self.current(&key, self.places.get(&key).copied())?.1.latest_hlc()
         });
         rows.max().unwrap_or(Hlc::ZERO)
     }
@@ -268,30 +299,19 @@ impl<'a> Planner<'a> {
         Hlc::from_wall_ms(self.context.now_ms.saturating_add(MAX_FUTURE_DRIFT_MS))
     }
 
-    fn current(&self, key: &RowKey) -> Option<Working> {
-        self.rows.get(key).cloned().or_else(|| {
-            let (scope, state, _) = self.before.get(key)?;
-            Some(Working { scope: scope.clone(), state: state.clone(), chunks: Vec::new() })
-        })
-    }
-
-    fn adopt(&mut self, draft: Draft) {
-        self.changes.extend(draft.changes);
-        for key in draft.order {
-            if !self.rows.contains_key(&key) {
-                self.order.push(key);
-            }
+    /// A row as the batch found it or has changed it so far; `place` is where it has changed it.
+    fn current(&self, key: &RowKey, place: Option<usize>) -> Option<(&Scope, &RowState)> {
+        match place {
+            Some(place) => self.rows.get(place).map(|(_, row)| (&row.scope, &row.state)),
+            None => self.before.get(key).map(|(scope, state, _)| (scope, state)),
         }
-        self.rows.extend(draft.rows);
     }
 
     fn finish(mut self, results: Vec<PushResult>) -> Plan {
         let seq_before = self.context.head.seq;
-        let mut writer = Writer::new(self.context);
-        for key in &self.order {
-            if let Some(row) = self.rows.remove(key) {
-                writer.row(*key, self.before.get(key), row);
-            }
+        let mut writer = Writer::new(self.context, self.rows.len());
+        for (key, row) in self.rows {
+            writer.row(key, self.before.get(&key), row);
         }
         let seq = writer.seq;
         let answered: BTreeSet<_> = self.answered.iter().copied().collect();
@@ -327,20 +347,14 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The rows of one transaction while it is being decided.
+/// What one transaction has done so far, to take it back where a mutation of it is refused.
 #[derive(Debug, Default)]
 struct Draft {
-    rows: HashMap<RowKey, Working>,
-    order: Vec<RowKey>,
+    /// Where the rows begin that the batch had not changed before it.
+    first_new: usize,
+    /// Rows that the batch had changed before it, as they were then, by their place.
+    replaced: HashMap<usize, Working>,
     changes: HashSet<ChangeKey>,
-}
-
-impl Draft {
-    fn put(&mut self, key: RowKey, row: Working) {
-        if self.rows.insert(key, row).is_none() {
-            self.order.push(key);
-        }
-    }
 }
 
 /// Numbers what changed and turns it into writes.
@@ -356,16 +370,16 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(context: Context<'a>) -> Self {
+    fn new(context: Context<'a>, rows: usize) -> Self {
         Self {
             context,
             seq: context.head.seq,
-            rows: Vec::new(),
+            rows: Vec::with_capacity(rows),
             departures: Vec::new(),
             chunks: Vec::new(),
             resequenced: Vec::new(),
             digests: BTreeMap::new(),
-            changed: Vec::new(),
+            changed: Vec::with_capacity(rows),
         }
     }
 

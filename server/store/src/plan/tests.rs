@@ -140,6 +140,32 @@ fn misfits_are_refused_with_their_reason_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_refused_transaction_leaves_what_the_batch_did_before_it() {
+    let mut bench = Bench::new();
+    let now = Hlc::from_wall_ms(NOW);
+    let other = RowId::from_bytes([0x77; 16]);
+    let of_other = |op| Mutation { collection: VISITS, row: other, op };
+    let good = transaction(1, now, vec![insert("a"), update(NAME, Value::from("kept"))]);
+    let mut bad = transaction(2, now.next(), vec![update(NAME, Value::from("lost"))]);
+    bad.mutations.push(of_other(insert("a")));
+    bad.mutations.extend(
+        transaction(2, now, vec![update(RATING, Value::Int(1)), update(RATING, Value::Int(6))])
+            .mutations,
+    );
+    let mut again = transaction(3, now.next().next(), vec![]);
+    again.mutations.push(of_other(update(RATING, Value::Int(2))));
+    let outcomes = bench.outcomes(vec![good, bad, again]);
+    let codes: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| outcome.refused.as_ref().map(|refused| refused.code))
+        .collect();
+    assert_eq!(codes, [None, Some(ReasonCode::OutOfRange), Some(ReasonCode::RowMissing)]);
+    assert_eq!(bench.state().value(NAME), Some(&Value::from("kept")));
+    assert_eq!(bench.state().value(RATING), None);
+    assert_eq!(bench.last.unwrap().rows.len(), 1, "the other row was never there");
+}
+
+#[test]
 fn a_row_in_a_scope_that_cannot_be_read_looks_missing() {
     let mut bench = Bench::new();
     assert_eq!(bench.refusal(1, vec![insert("a")]), None);
