@@ -211,7 +211,19 @@ pub trait Document: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// The document is nested deeper than [`MAX_DOCUMENT_DEPTH`].
-    fn to_json(&self) -> Result<serde_json::Value, AccessError>;
+    fn to_json(&self) -> Result<serde_json::Value, AccessError> {
+        let json = self.to_json_within(usize::MAX)?;
+        Ok(json.expect("nothing in memory is longer than memory"))
+    }
+
+    /// Like [`to_json`](Self::to_json); `None` where the JSON is surely longer than `most_bytes`. That is mostly seen
+    /// without reading the document, so that a long one costs nothing at each edit; JSON that did come out may still
+    /// be longer by its punctuation.
+    ///
+    /// # Errors
+    ///
+    /// As for [`to_json`](Self::to_json).
+    fn to_json_within(&self, most_bytes: usize) -> Result<Option<serde_json::Value>, AccessError>;
 
     /// How many changes the document holds; its genesis does not count.
     fn change_count(&self) -> usize;

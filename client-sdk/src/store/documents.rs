@@ -180,16 +180,23 @@ impl Tx<'_> {
     ) -> Result<Option<ChangeHash>, Failure> {
         let Op::Document { column, change } = op else { return Ok(None) };
         let Ok(change) = inspect(change) else { return Ok(None) };
+        self.unconfirmed((key, *column), change.hash)
+    }
+
+    /// The same for a change that was inspected.
+    pub(super) fn unconfirmed(
+        &self,
+        (key, column): DocumentKey,
+        hash: ChangeHash,
+    ) -> Result<Option<ChangeHash>, Failure> {
         let mut statement = self.connection.prepare_cached(
             "SELECT number IS NULL FROM fs_chunks \
              WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND hash = ?4",
         )?;
         let confirmed: Option<bool> = statement
-            .query_row(params![key.0.0, key.1.as_bytes(), column.0, change.hash.0], |row| {
-                row.get(0)
-            })
+            .query_row(params![key.0.0, key.1.as_bytes(), column.0, hash.0], |row| row.get(0))
             .optional()?;
-        Ok((confirmed != Some(true)).then_some(change.hash))
+        Ok((confirmed != Some(true)).then_some(hash))
     }
 
     /// The changes that a transaction in the outbox makes to the documents of a row, as far as the server's state does
@@ -285,8 +292,11 @@ impl Tx<'_> {
             if !live || layout.columns[at].place.is_some() {
                 continue;
             }
-            let json = self.open_document(key)?.ok().and_then(|document| document.to_json().ok());
-            let json = json
+            let opened = self.open_document(key)?.ok();
+            let json = opened
+                .and_then(|document| {
+                    document.to_json_within(MAX_DOCUMENT_JSON_BYTES).ok().flatten()
+                })
                 .map(|json| json.to_string())
                 .filter(|json| json.len() <= MAX_DOCUMENT_JSON_BYTES);
             let sql = format!(

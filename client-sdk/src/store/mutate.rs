@@ -1,5 +1,6 @@
 //! One mutation of a local transaction: recorded for the server, and laid over the row.
 
+use farshore_sync_core::document::{Change, ChangeHash};
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{
@@ -13,6 +14,7 @@ use farshore_sync_core::wire::limits::{
 
 use super::WriteError;
 use super::check::{check_row, no_scope};
+use super::documents::DocumentKey;
 use super::layout::CollectionLayout;
 use super::numbers::ScopeNumber;
 use super::pending::{Numbers, Pending};
@@ -148,12 +150,38 @@ impl<'a> WriteTransaction<'a> {
         stored: Option<Stored>,
         op: Op,
     ) -> Result<(), WriteError> {
+        match self.tx.unconfirmed_change(key, &op) {
+            Ok(new_change) => self.change_as(key, stored, op, new_change),
+            Err(failure) => Err(self.fail(failure)),
+        }
+    }
+
+    /// Applies a change of a document that this transaction has made.
+    pub(super) fn change_document(
+        &mut self,
+        (key, column): DocumentKey,
+        stored: Option<Stored>,
+        made: Change,
+    ) -> Result<(), WriteError> {
+        match self.tx.unconfirmed((key, column), made.hash) {
+            Ok(new_change) => {
+                let op = Op::Document { column, change: made.bytes };
+                self.change_as(key, stored, op, new_change)
+            }
+            Err(failure) => Err(self.fail(failure)),
+        }
+    }
+
+    /// `new_change` is the hash of a document change that the server's state does not count yet.
+    fn change_as(
+        &mut self,
+        key: RowKey,
+        stored: Option<Stored>,
+        op: Op,
+        new_change: Option<ChangeHash>,
+    ) -> Result<(), WriteError> {
         let layout = self.tx.layout;
         let layout = layout.collection(key.0);
-        let new_change = match self.tx.unconfirmed_change(key, &op) {
-            Ok(new_change) => new_change,
-            Err(failure) => return Err(self.fail(failure)),
-        };
         let before = stored.as_ref().and_then(|stored| stored.visible.clone());
         let visible = RowState::apply(before, op.clone(), self.stamp, new_change.as_ref())
             .map_err(|error| self.apply_error(key, error))?;

@@ -362,13 +362,13 @@ impl<'a> WriteTransaction<'a> {
         let Some(change) = made.map_err(|error| document_error(error.to_string()))? else {
             return Ok(None);
         };
-        let op = Op::Document { column: column.id, change: change.bytes };
-        if let Err(error) = self.change(key, stored, op) {
+        let hash = change.hash;
+        if let Err(error) = self.change_document(document, stored, change) {
             // The open document has a change that was not written.
             self.tx.close_document(document);
             return Err(error);
         }
-        Ok(Some(change.hash))
+        Ok(Some(hash))
     }
 
     fn collection(&self, name: &str) -> Result<&'a CollectionLayout, WriteError> {

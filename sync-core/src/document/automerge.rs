@@ -160,7 +160,9 @@ impl AutomergeDocument {
                 .transaction_at(PatchLog::inactive(), heads)
                 .expect("an inactive patch log fits every document")
         });
-        let done = edits.iter().try_for_each(|edit| fields::perform(&mut transaction, edit));
+        let mut in_hand = None;
+        let done =
+            edits.iter().try_for_each(|edit| fields::perform(&mut transaction, &mut in_hand, edit));
         let transaction = ManuallyDrop::into_inner(transaction);
         if let Err(error) = done {
             transaction.rollback();
@@ -257,8 +259,8 @@ impl Document for AutomergeDocument {
         read.unwrap_or(Err(AccessError::Broken))
     }
 
-    fn to_json(&self) -> Result<serde_json::Value, AccessError> {
-        let read = catch_unwind(AssertUnwindSafe(|| fields::to_json(&self.engine)));
+    fn to_json_within(&self, most_bytes: usize) -> Result<Option<serde_json::Value>, AccessError> {
+        let read = catch_unwind(AssertUnwindSafe(|| fields::to_json(&self.engine, most_bytes)));
         read.unwrap_or(Err(AccessError::Broken))
     }
 

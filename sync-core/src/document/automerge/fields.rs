@@ -54,16 +54,51 @@ fn check_range(position: usize, count: usize, length: usize) -> Result<(), Acces
     if end > length { Err(AccessError::OutOfRange { position, end, length }) } else { Ok(()) }
 }
 
+/// The text that was edited last, so that many edits of one text look for it once.
+pub(super) struct TextInHand<'e> {
+    path: &'e DocumentPath,
+    text: ObjId,
+    /// Its code points.
+    length: usize,
+}
+
+impl<'e> TextInHand<'e> {
+    fn find(
+        transaction: &Transaction<'_>,
+        path: &'e DocumentPath,
+        before: Option<Self>,
+    ) -> Result<Self, AccessError> {
+        match before {
+            Some(before) if before.path == path => Ok(before),
+            _ => {
+                let text = find(transaction, path, FieldKind::Text)?;
+                let length = transaction.length(&text);
+                Ok(Self { path, text, length })
+            }
+        }
+    }
+}
+
 /// Makes one edit. Where it fails, the transaction is to be rolled back.
-pub(super) fn perform(
+///
+/// `in_hand` is what the edit before left there; nothing else may have been edited since.
+pub(super) fn perform<'e>(
     transaction: &mut Transaction<'_>,
-    edit: &DocumentEdit,
+    in_hand: &mut Option<TextInHand<'e>>,
+    edit: &'e DocumentEdit,
 ) -> Result<(), AccessError> {
+    // Only edits of its own characters leave a text where it was.
+    let before = in_hand.take();
     match edit {
         DocumentEdit::SpliceText { path, position, delete, insert } => {
-            let text = find(transaction, path, FieldKind::Text)?;
-            check_range(*position, *delete, transaction.length(&text))?;
-            transaction.splice_text(&text, *position, delete.cast_signed(), insert)
+            let mut found = TextInHand::find(transaction, path, before)?;
+            check_range(*position, *delete, found.length)?;
+            let deleted = delete.cast_signed();
+            let done = transaction.splice_text(&found.text, *position, deleted, insert);
+            found.length += insert.chars().count();
+            // What goes may be longer than it was said to be, where a foreign editor put characters in as one.
+            *in_hand = Some(found).filter(|_| *delete == 0);
+            done
         }
         DocumentEdit::Put { path, key, value } => {
             let map = find(transaction, path, FieldKind::Map)?;
@@ -118,35 +153,78 @@ pub(super) fn text(engine: &Automerge, path: &DocumentPath) -> Result<String, Ac
     engine.text(&text).map_err(|_| wrong_kind(path, FieldKind::Text))
 }
 
-pub(super) fn to_json(engine: &Automerge) -> Result<Json, AccessError> {
-    object_to_json(engine, &ROOT, ObjType::Map, 0)
+/// The whole document; `None` where its JSON is surely longer than `most_bytes`, seen before all of it was read.
+pub(super) fn to_json(engine: &Automerge, most_bytes: usize) -> Result<Option<Json>, AccessError> {
+    let mut reading = Reading { engine, bytes_left: most_bytes };
+    match reading.object(&ROOT, ObjType::Map, 0) {
+        Ok(json) => Ok(Some(json)),
+        Err(Unread::TooLong) => Ok(None),
+        Err(Unread::Failed(error)) => Err(error),
+    }
 }
 
-fn object_to_json(
-    engine: &Automerge,
-    id: &ObjId,
-    kind: ObjType,
-    depth: usize,
-) -> Result<Json, AccessError> {
-    if depth > MAX_DOCUMENT_DEPTH {
-        return Err(AccessError::TooDeep);
+/// Why a document was not read to its end.
+enum Unread {
+    TooLong,
+    Failed(AccessError),
+}
+
+struct Reading<'a> {
+    engine: &'a Automerge,
+    /// What the JSON may still take at most.
+    bytes_left: usize,
+}
+
+impl Reading<'_> {
+    /// Takes note of that much more JSON, at least.
+    fn takes(&mut self, bytes: usize) -> Result<(), Unread> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Unread::TooLong)?;
+        Ok(())
     }
-    let value_to_json = |value: ValueRef<'_>, id: ObjId| match value {
-        ValueRef::Object(kind) => object_to_json(engine, &id, kind, depth + 1),
-        ValueRef::Scalar(scalar) => Ok(scalar_to_json(&scalar)),
-    };
-    match kind {
-        ObjType::Text => engine.text(id).map(Json::String).map_err(|_| AccessError::Broken),
-        ObjType::List => engine
-            .list_range(id, ..)
-            .map(|item| value_to_json(item.value.clone(), item.id()))
-            .collect::<Result<_, _>>()
-            .map(Json::Array),
-        ObjType::Map | ObjType::Table => engine
-            .map_range(id, ..)
-            .map(|item| Ok((item.key.to_string(), value_to_json(item.value.clone(), item.id())?)))
-            .collect::<Result<_, _>>()
-            .map(Json::Object),
+
+    fn object(&mut self, id: &ObjId, kind: ObjType, depth: usize) -> Result<Json, Unread> {
+        if depth > MAX_DOCUMENT_DEPTH {
+            return Err(Unread::Failed(AccessError::TooDeep));
+        }
+        match kind {
+            ObjType::Text => {
+                // A code point takes at least a byte, and how many there are is known without reading them.
+                self.takes(self.engine.length(id))?;
+                let text = self.engine.text(id).map_err(|_| Unread::Failed(AccessError::Broken));
+                text.map(Json::String)
+            }
+            ObjType::List => self
+                .engine
+                .list_range(id, ..)
+                .map(|item| self.value(item.value.clone(), item.id(), depth))
+                .collect::<Result<_, _>>()
+                .map(Json::Array),
+            ObjType::Map | ObjType::Table => self
+                .engine
+                .map_range(id, ..)
+                .map(|item| {
+                    self.takes(item.key.len())?;
+                    let value = self.value(item.value.clone(), item.id(), depth)?;
+                    Ok((item.key.to_string(), value))
+                })
+                .collect::<Result<_, _>>()
+                .map(Json::Object),
+        }
+    }
+
+    fn value(&mut self, value: ValueRef<'_>, id: ObjId, depth: usize) -> Result<Json, Unread> {
+        match value {
+            ValueRef::Object(kind) => self.object(&id, kind, depth + 1),
+            ValueRef::Scalar(scalar) => {
+                let at_least = match &scalar {
+                    ScalarValueRef::Str(string) => string.len(),
+                    ScalarValueRef::Bytes(bytes) => bytes.len(),
+                    _ => 1,
+                };
+                self.takes(at_least)?;
+                Ok(scalar_to_json(&scalar))
+            }
+        }
     }
 }
 

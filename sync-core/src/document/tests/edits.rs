@@ -293,3 +293,50 @@ fn the_other_half_of_a_cloned_device_is_named() {
     bob.apply(&[kept]).unwrap();
     assert_eq!(device.to_json().unwrap(), bob.to_json().unwrap());
 }
+
+#[test]
+fn edits_of_several_texts_in_turns_reach_each_its_own() {
+    let mut document = open(ALICE, &[]);
+    let second = path("map").then("second");
+    let of_second = |position, delete, insert: &str| DocumentEdit::SpliceText {
+        path: second.clone(),
+        position,
+        delete,
+        insert: insert.to_owned(),
+    };
+    let edits = [
+        put("second", empty(FieldKind::Text)),
+        splice(0, 0, "first"),
+        of_second(0, 0, "old"),
+        put("second", empty(FieldKind::Text)),
+        of_second(0, 0, "grün"),
+        of_second(4, 0, "er"),
+        splice(5, 0, "!"),
+        of_second(1, 3, ""),
+        of_second(3, 0, "z"),
+    ];
+    change(&mut *document, &edits);
+    assert_eq!(text(&*document), "first!");
+    assert_eq!(document.text(&second).unwrap(), "gerz");
+    let beyond = [of_second(4, 0, "t"), of_second(5, 1, "")];
+    let error = document.edit(&beyond).unwrap_err();
+    assert_eq!(error, AccessError::OutOfRange { position: 5, end: 6, length: 5 });
+}
+
+#[test]
+fn json_that_is_too_long_is_known_before_it_is_written() {
+    let mut document = open(ALICE, &[]);
+    let list = path("list");
+    let item = NewValue::Scalar(Scalar::Text("12345".to_owned()));
+    let insert = DocumentEdit::InsertItem { path: list, index: 0, value: item };
+    change(&mut *document, &[splice(0, 0, "1234567890"), insert, put("bytes", int(1))]);
+    let whole = document.to_json().unwrap();
+    let length = whole.to_string().len();
+    assert_eq!(document.to_json_within(length).unwrap(), Some(whole.clone()));
+    // The keys list, map, bytes and text, the two texts and the number.
+    let at_least = 4 + 3 + 5 + 4 + 10 + 5 + 1;
+    assert_eq!(document.to_json_within(at_least).unwrap(), Some(whole));
+    for too_few in [0, 9, at_least - 1] {
+        assert_eq!(document.to_json_within(too_few).unwrap(), None, "{too_few}");
+    }
+}
