@@ -62,6 +62,7 @@ impl Tx<'_> {
         }
         in_63_bits(welcome.head)?;
         self.known.progress.epoch = welcome.epoch;
+        self.known.progress.server_ms = welcome.server_time_ms;
         if let Some(key) = &welcome.digest_key {
             self.adopt_digest_key(DigestKey(**key))?;
         }

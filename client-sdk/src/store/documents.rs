@@ -76,6 +76,9 @@ pub(super) struct DocumentWork {
     in_hand: BTreeMap<DocumentKey, Box<dyn Document>>,
     /// Changes that came and are not in the open document yet.
     incoming: BTreeMap<DocumentKey, Vec<Change>>,
+    /// Documents in hand without some of their pending changes; see [`read_document`]. What they lack may come at any
+    /// time, so that they are opened anew for each use.
+    partial: BTreeSet<DocumentKey>,
     /// Documents whose JSON no longer says what they hold.
     dirty: BTreeSet<DocumentKey>,
 }
@@ -88,6 +91,9 @@ impl Tx<'_> {
         &mut self,
         key: DocumentKey,
     ) -> Result<Result<&mut dyn Document, DocumentError>, Failure> {
+        if self.work.partial.remove(&key) {
+            self.work.in_hand.remove(&key);
+        }
         let held = self.work.in_hand.remove(&key).or_else(|| self.open_documents.take(&key));
         let mut document = match held {
             Some(document) => document,
@@ -95,7 +101,11 @@ impl Tx<'_> {
                 self.work.incoming.remove(&key);
                 let actor = actor(self.known.progress.device, self.known.progress.actor_generation);
                 match read_document(self.connection, self.layout, actor, key)? {
-                    Ok(document) => document,
+                    Ok(read) if read.whole => read.document,
+                    Ok(read) => {
+                        self.work.partial.insert(key);
+                        read.document
+                    }
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -314,8 +324,11 @@ impl Tx<'_> {
     pub(super) fn keep_documents(&mut self) {
         let incoming: Vec<DocumentKey> = self.work.incoming.keys().copied().collect();
         incoming.into_iter().for_each(|key| self.close_document(key));
+        let partial = std::mem::take(&mut self.work.partial);
         for (key, document) in std::mem::take(&mut self.work.in_hand) {
-            self.open_documents.keep(key, document);
+            if !partial.contains(&key) {
+                self.open_documents.keep(key, document);
+            }
         }
     }
 }
@@ -327,20 +340,63 @@ pub(super) fn actor(device: DeviceId, generation: u64) -> [u8; 16] {
     *digest(&SHA256, &seed).as_ref().first_chunk().expect("SHA-256 gives 32 bytes")
 }
 
+/// A document that was opened from its stored changes.
+pub(super) struct ReadDocument {
+    /// It.
+    pub document: Box<dyn Document>,
+    /// Whether it holds all of them.
+    pub whole: bool,
+}
+
 /// Opens a document from its stored changes.
+///
+/// Where a transaction was refused and its change dropped, a change of a later one that was made upon it is passed over:
+/// the server will refuse that one too.
 pub(super) fn read_document(
     connection: &Connection,
     layout: &Layout,
     actor: [u8; 16],
     ((collection, row), column): DocumentKey,
-) -> Result<Result<Box<dyn Document>, DocumentError>, Failure> {
+) -> Result<Result<ReadDocument, DocumentError>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT bytes FROM fs_chunks WHERE collection = ?1 AND id = ?2 AND column_id = ?3 ORDER BY place",
+        "SELECT bytes, number IS NOT NULL FROM fs_chunks \
+         WHERE collection = ?1 AND id = ?2 AND column_id = ?3 ORDER BY place",
     )?;
-    let chunks: Vec<Vec<u8>> = statement
-        .query_map(params![collection.0, row.as_bytes(), column.0], |row| row.get(0))?
+    let chunks: Vec<(Vec<u8>, bool)> = statement
+        .query_map(params![collection.0, row.as_bytes(), column.0], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
     let layout = layout.collection(collection);
     let genesis = layout.and_then(|layout| layout.columns[layout.column(column)?].genesis.as_ref());
-    Ok(document::open(actor, genesis, chunks.iter().map(Vec::as_slice)))
+    let open = |chunks: &[&[u8]]| document::open(actor, genesis, chunks.iter().copied());
+    let all: Vec<&[u8]> = chunks.iter().map(|(bytes, _)| bytes.as_slice()).collect();
+    Ok(match open(&all) {
+        Ok(document) => Ok(ReadDocument { document, whole: true }),
+        Err(DocumentError::MissingDependency { .. }) => founded(genesis, &chunks)
+            .and_then(|founded| open(&founded))
+            .map(|document| ReadDocument { document, whole: false }),
+        Err(error) => Err(error),
+    })
+}
+
+/// The changes without the pending ones that were made upon something that is not there.
+fn founded<'a>(
+    genesis: Option<&Change>,
+    chunks: &'a [(Vec<u8>, bool)],
+) -> Result<Vec<&'a [u8]>, DocumentError> {
+    let mut there: BTreeSet<ChangeHash> = genesis.map(|change| change.hash).into_iter().collect();
+    for (bytes, _) in chunks.iter().filter(|(_, pending)| !pending) {
+        there.insert(inspect(bytes)?.hash);
+    }
+    let mut founded = Vec::with_capacity(chunks.len());
+    // This device stored its own changes in the order in which it made them.
+    for (bytes, pending) in chunks {
+        let change = inspect(bytes)?;
+        if !pending || change.deps.iter().all(|dependency| there.contains(dependency)) {
+            there.insert(change.hash);
+            founded.push(bytes.as_slice());
+        }
+    }
+    Ok(founded)
 }

@@ -1,4 +1,7 @@
 //! Deleted rows are kept for a while, so that they can be restored with what they held, and then forgotten.
+//!
+//! Their age is by the server's clock: that of a device may jump by years, and whoever forgets a deletion too early
+//! cannot tell it to a server that was restored from a backup.
 
 use rusqlite::params;
 
@@ -12,14 +15,9 @@ pub const GRAVE_RETENTION_MS: u64 = 90 * DAY_MS;
 const DAY_MS: u64 = 86_400_000;
 
 impl Tx<'_> {
-    /// The time by the replica's clock: the device's, or the server's where that was ahead.
-    pub(super) fn clock_ms(&self) -> u64 {
-        self.known.progress.clock.last().wall_ms()
-    }
-
     /// Forgets rows that were deleted long ago and wait for nothing; looks once a day.
     pub(super) fn sweep_graves(&mut self) -> Result<(), Failure> {
-        let now_ms = self.clock_ms();
+        let now_ms = self.known.progress.server_ms;
         if now_ms < self.known.progress.swept_ms.saturating_add(DAY_MS) {
             return Ok(());
         }

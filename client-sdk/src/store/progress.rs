@@ -44,14 +44,17 @@ pub(super) struct Progress {
     pub last_correction_ms: i64,
     /// How often a change of a document was given up; see [`super::documents::actor`].
     pub actor_generation: u64,
-    /// When old graves were last looked for, by the replica's clock.
+    /// When old graves were last looked for, by the server's clock.
     pub swept_ms: u64,
+    /// What the server's clock showed when it last welcomed this device, in milliseconds since 1970; 0 before that.
+    pub server_ms: u64,
     /// The tenant's digest key, once the server has told it.
     pub digest_key: Option<DigestKey>,
 }
 
 const COLUMNS: &str = "device, clock, seen, next_number, settled, answered_through, epoch, cursor, filled, refill, staged, \
-     unanswered, unconfirmed, quarantined, corrections, last_correction_ms, actor_generation, swept_ms, digest_key";
+     unanswered, unconfirmed, quarantined, corrections, last_correction_ms, actor_generation, swept_ms, server_ms, \
+     digest_key";
 
 impl Progress {
     /// Where a new store stands.
@@ -75,6 +78,7 @@ impl Progress {
             last_correction_ms: 0,
             actor_generation: 0,
             swept_ms: 0,
+            server_ms: 0,
             digest_key: None,
         }
     }
@@ -99,7 +103,7 @@ impl Progress {
     pub(super) fn save(&self, connection: &Connection) -> Result<(), Failure> {
         let mut statement = connection.prepare_cached(&format!(
             "INSERT OR REPLACE INTO fs_state (one, {COLUMNS}) \
-             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
         ))?;
         statement.execute(params![
             self.device.as_bytes(),
@@ -124,6 +128,7 @@ impl Progress {
             self.last_correction_ms,
             to_sql(self.actor_generation),
             to_sql(self.swept_ms),
+            to_sql(self.server_ms),
             self.digest_key.as_ref().map(|key| key.0),
         ])?;
         Ok(())
@@ -138,7 +143,7 @@ fn read(row: &Row<'_>) -> Result<Progress, Failure> {
         2 => Refill::NewEpoch,
         other => return Err(Failure::damaged(format!("fs_state: refill {other}"))),
     };
-    let key: Option<[u8; 32]> = row.get(18)?;
+    let key: Option<[u8; 32]> = row.get(19)?;
     Ok(Progress {
         device: DeviceId::from_bytes(row.get(0)?),
         clock: Clock::resume(Hlc(number(1)?)),
@@ -158,6 +163,7 @@ fn read(row: &Row<'_>) -> Result<Progress, Failure> {
         last_correction_ms: row.get(15)?,
         actor_generation: number(16)?,
         swept_ms: number(17)?,
+        server_ms: number(18)?,
         digest_key: key.map(DigestKey),
     })
 }

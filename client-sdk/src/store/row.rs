@@ -94,5 +94,5 @@ pub(super) fn document_json(
     }
     let document =
         read_document(connection, layout, READING_ACTOR, ((collection.id, id), column.id))?;
-    Ok(document.ok().and_then(|document| document.to_json().ok()).unwrap_or_default())
+    Ok(document.ok().and_then(|read| read.document.to_json().ok()).unwrap_or_default())
 }

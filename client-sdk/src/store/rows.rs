@@ -192,7 +192,8 @@ impl<'a> Tx<'a> {
             }
             (Some(place), ..) => {
                 self.known.has_graves |= place == Place::Grave;
-                let since_ms = (place == Place::Grave).then(|| to_sql(self.clock_ms()));
+                let since_ms =
+                    (place == Place::Grave).then(|| to_sql(self.known.progress.server_ms));
                 let sql = if since_ms.is_some() { SAVE_GRAVE } else { SAVE_UNKNOWN };
                 let mut statement = self.connection.prepare_cached(sql)?;
                 statement.raw_bind_parameter(1, key.0.0)?;

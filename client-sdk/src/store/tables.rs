@@ -33,6 +33,7 @@ CREATE TABLE fs_state (
   last_correction_ms INTEGER NOT NULL,
   actor_generation INTEGER NOT NULL,
   swept_ms INTEGER NOT NULL,
+  server_ms INTEGER NOT NULL,
   digest_key BLOB
 );
 -- One row: the newest schema that this store has seen, and the app's for which the views were made.

@@ -3,6 +3,7 @@
 use farshore_sync_core::document::{ChangeHash, DocumentEdit, DocumentPath, NewValue, Scalar};
 use farshore_sync_core::ids::RowId;
 use farshore_sync_core::mutation::{Op, Transaction};
+use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::wire::ChunkEntry;
 
 use super::super::{ColumnValue, QueryError, SqlValue};
@@ -222,4 +223,31 @@ fn many_documents_stay_bounded_in_memory_and_right() {
     local.sync_in_step(&mut server);
     other.sync_in_step(&mut server);
     assert!(ids.iter().all(|id| text(&other, *id) == "10"));
+}
+
+#[test]
+fn a_change_that_was_made_upon_a_refused_one_is_passed_over_until_it_is_refused_too() {
+    let (mut local, mut server) = (Device::new(1), Server::new());
+    let id = note(&local);
+    type_text(&local, id, 0, "kept");
+    local.sync_in_step(&mut server);
+    server.refuse.insert((local.id, 3), ReasonCode::PermissionDenied);
+    type_text(&local, id, 4, " refused");
+    type_text(&local, id, 12, " upon it");
+    assert_eq!(text(&local, id), "kept refused upon it");
+    let first = local.outbox()[..1].to_vec();
+    local.greet(&server);
+    let outcomes = server.push(local.id, &first);
+    local.outcomes(outcomes);
+    for _ in 0..2 {
+        assert_eq!(text(&local, id), "kept");
+        local.reopen();
+    }
+    type_text(&local, id, 4, " and more");
+    assert_eq!(text(&local, id), "kept and more");
+    server.refuse.insert((local.id, 4), ReasonCode::MissingDependency);
+    local.sync_in_step(&mut server);
+    assert_eq!(text(&local, id), "kept and more");
+    assert_eq!(local.store.quarantine().unwrap().len(), 2);
+    local.check();
 }
