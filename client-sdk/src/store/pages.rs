@@ -1,6 +1,6 @@
 //! Pages: applied at once, or staged until the checkpoint that makes them whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::row_sum;
@@ -187,7 +187,22 @@ impl Tx<'_> {
             return Ok(());
         }
         let head = self.head(key)?;
+        // Where pages were staged the row may come again, deleted.
+        let waits = head.as_ref().is_some_and(|head| head.pending.is_some());
+        if waits && self.known.progress.staged > 0 {
+            self.hold(key, landed)?;
+        }
         self.set_base(key, head, Some(base), landed)
+    }
+
+    /// Remembers what is held of a row until the checkpoint is complete.
+    fn hold(&mut self, key: RowKey, landed: &mut Landed) -> Result<(), Failure> {
+        let Some(stored) = self.load(key)? else { return Ok(()) };
+        let state = self.with_answered(key, &stored)?;
+        if let Some(state) = state {
+            landed.held.entry(key).or_insert(state);
+        }
+        Ok(())
     }
 
     /// Inserts a row that nothing is known of; `false` where something is, or might be.
@@ -214,21 +229,35 @@ impl Tx<'_> {
         stamp: Stamp,
         landed: &mut Landed,
     ) -> Result<(), Failure> {
-        let Some(stored) = self.load(key)? else { return Ok(()) };
+        let (stored, held) = (self.load(key)?, landed.held.remove(&key));
+        if stored.is_none() && held.is_none() {
+            return Ok(());
+        }
         self.observe_hlc(stamp.hlc);
         // The server sends no values of a deleted row: what answered transactions made of them is known here alone,
         // and a restore has to find it.
-        let pending = stored.head.pending.as_ref();
-        let pending = pending.map(|pending| pending.numbers.clone()).unwrap_or_default();
-        let unanswered = self.unanswered_on(&pending)?;
-        let answered = pending.filtered(|number| !unanswered.contains(&number));
-        let mut state = self.overlay(key, stored.base()?, &answered)?.unwrap_or_default();
+        let known = match &stored {
+            Some(stored) => self.with_answered(key, stored)?,
+            None => None,
+        };
+        let mut state = match (known, held) {
+            (Some(known), Some(held)) => {
+                RowState { documents: known.documents.clone(), ..known.merge(&held) }
+            }
+            // Its document changes went with it.
+            (None, Some(held)) => RowState { documents: BTreeMap::new(), ..held },
+            (known, None) => known.unwrap_or_default(),
+        };
         state.life = Some(Life { stamp, deleted: true });
         let bytes = state.encode();
+        let head = stored.map(|stored| stored.head);
+        let waits = head.as_ref().and_then(|head| head.pending.as_ref());
+        let waits = waits.map(|pending| pending.numbers.clone()).unwrap_or_default();
+        let unanswered = self.unanswered_on(&waits)?;
         let mut numbers = landed.numbers.clone();
-        numbers.extend(answered.iter());
+        numbers.extend(waits.iter().filter(|number| !unanswered.contains(number)));
         let base = Some(Base { scope, state, bytes });
-        self.set_base(key, Some(stored.head), base, &mut Landed::new(numbers))
+        self.set_base(key, head, base, &mut Landed::new(numbers))
     }
 
     /// A row left a scope. Where a newer entry has put it into another scope already, that one holds.
@@ -249,6 +278,7 @@ impl Tx<'_> {
         {
             landed.departed.insert(key, before);
         }
+        self.hold(key, landed)?;
         self.set_base(key, Some(stored.head), None, landed)
     }
 

@@ -36,6 +36,9 @@ pub(super) struct Landed {
     rows: HashSet<RowKey>,
     /// What the lost server had of rows that left a scope in a new epoch: they may come again in another one.
     pub departed: HashMap<RowKey, RowState>,
+    /// What was held of rows before they left a scope, or came without what landed on them: they may be deleted
+    /// further on in the same checkpoint, and of a deleted row the server sends no values.
+    pub held: HashMap<RowKey, RowState>,
 }
 
 impl Landed {
@@ -97,13 +100,20 @@ impl Tx<'_> {
             let stamp = self.stamp_of(&read);
             let edits = read.of_row(key).any(|mutation| matches!(mutation.op, Op::Document { .. }));
             let mut changes = if edits { self.pending_changes(number, key)? } else { Vec::new() };
+            let of_set = |op: &Op| matches!(op, Op::SetAdd { .. } | Op::SetRemove { .. });
+            let sets = read.of_row(key).any(|mutation| of_set(&mutation.op));
+            let before = if sets { state.clone() } else { None };
             for mutation in read.of_row(key) {
                 let new_change = match &mutation.op {
                     Op::Document { column, .. } => take_change(&mut changes, *column),
                     _ => None,
                 };
-                let applied =
-                    RowState::apply(state.clone(), mutation.op.clone(), stamp, new_change.as_ref());
+                let op = mutation.op.clone();
+                let op = match &before {
+                    Some(before) => before.not_done_yet(op, stamp),
+                    None => op,
+                };
+                let applied = RowState::apply(state.clone(), op, stamp, new_change.as_ref());
                 if let Ok(changed) = applied {
                     state = Some(changed);
                 }
@@ -162,11 +172,14 @@ impl Tx<'_> {
     /// The transactions have landed: rows no longer wait for them, and answered ones leave the outbox.
     pub(super) fn land(&mut self, landed: &mut Landed) -> Result<(), Failure> {
         for number in landed.numbers.clone() {
-            self.take_off(number, landed)?;
             let answered: bool = self
                 .connection
                 .prepare_cached("SELECT answered IS NOT NULL FROM fs_outbox WHERE number = ?1")?
                 .query_row([to_sql(number)], |row| row.get(0))?;
+            if answered {
+                self.keep_in_graves(number, landed)?;
+            }
+            self.take_off(number, landed)?;
             if answered {
                 self.confirm_changes(number)?;
                 self.forget_transaction(number)?;
@@ -179,6 +192,66 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the server took of a deleted row it does not send back: it stays in the row's grave.
+    fn keep_in_graves(&mut self, number: u64, landed: &mut Landed) -> Result<(), Failure> {
+        if !self.known.has_graves {
+            return Ok(());
+        }
+        for key in self.transaction(number)?.rows() {
+            if landed.rows.contains(&key) {
+                continue;
+            }
+            let Some(stored) = self.load(key)? else { continue };
+            let Some(pending) = stored.head.pending.as_ref() else { continue };
+            let lands = pending
+                .numbers
+                .filtered(|lands| lands <= number && landed.numbers.contains(&lands));
+            let base = self.base_of(&stored)?.filter(|base| base.state.is_deleted());
+            let Some(base) = base.filter(|_| lands.contains(number)) else { continue };
+            let Some(state) = self.overlay(key, Some(base.state), &lands)? else { continue };
+            if state.is_deleted() {
+                let bytes = state.encode();
+                let base = Base { scope: base.scope, state, bytes };
+                let up_to_here = lands.iter().collect();
+                self.set_base(key, Some(stored.head), Some(base), &mut Landed::new(up_to_here))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server's state of a row with the answered transactions that wait on it. Where the row never came, what is
+    /// offered of it stands for the server's state: another device has offered the same.
+    pub(super) fn with_answered(
+        &mut self,
+        key: RowKey,
+        stored: &Stored,
+    ) -> Result<Option<RowState>, Failure> {
+        let pending = stored.head.pending.as_ref();
+        let pending = pending.map(|pending| pending.numbers.clone()).unwrap_or_default();
+        let unanswered = self.unanswered_on(&pending)?;
+        let answered = pending.filtered(|number| !unanswered.contains(&number));
+        let base = match stored.base()? {
+            Some(base) => Some(base),
+            None => {
+                let offers = self.offers_among(key, &pending)?;
+                self.overlay(key, None, &offers)?
+            }
+        };
+        self.overlay(key, base, &answered)
+    }
+
+    /// The transactions that offer a row.
+    fn offers_among(&mut self, key: RowKey, numbers: &Numbers) -> Result<Numbers, Failure> {
+        let mut offers = Numbers::default();
+        for number in numbers.iter() {
+            let read = self.transaction(number)?;
+            if read.of_row(key).any(|mutation| matches!(mutation.op, Op::Offer { .. })) {
+                offers.add(number);
+            }
+        }
+        Ok(offers)
     }
 
     /// Removes an answered transaction from the outbox.

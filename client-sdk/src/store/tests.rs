@@ -3,6 +3,7 @@
 mod documents;
 mod failures;
 mod fills;
+mod graves;
 mod harness;
 mod local;
 mod properties;

@@ -4,8 +4,10 @@ use super::{Cell, Life, RowState, SetEntry};
 use crate::bugs::{self, Bug};
 use crate::document::ChangeHash;
 use crate::hlc::Stamp;
+use crate::ids::ColumnId;
 use crate::mutation::{Cells, Op};
 use crate::reason::ReasonCode;
+use crate::value::Value;
 
 /// Why a mutation does not apply to a row as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,30 @@ impl RowState {
         };
         state.change(op, stamp, new_change);
         Ok(state)
+    }
+
+    /// What an operation has left to do, where this is the row before the transaction with `stamp`.
+    ///
+    /// A device sends a transaction again that a lost server took without its answer arriving, and another device may
+    /// have offered what came of it by then. An add to a set that the row has had is not made anew: somebody who saw it
+    /// may have removed the element.
+    #[must_use]
+    pub fn not_done_yet(&self, op: Op, stamp: Stamp) -> Op {
+        let added = |column: &ColumnId, element: &Value| {
+            let add = self.sets.get(column).and_then(|set| set.get(element)?.get(&stamp.device));
+            add.is_some_and(|add| add.hlc == stamp.hlc)
+        };
+        match op {
+            Op::SetAdd { column, element } if added(&column, &element) => {
+                Op::Update { cells: Cells::default() }
+            }
+            Op::SetRemove { column, element, mut observed } if added(&column, &element) => {
+                // Where the transaction added the element once more, that add is the one that was done.
+                observed.retain(|seen| *seen != stamp);
+                Op::SetRemove { column, element, observed }
+            }
+            op => op,
+        }
     }
 
     fn change(&mut self, op: Op, stamp: Stamp, new_change: Option<&ChangeHash>) {
@@ -129,8 +155,7 @@ impl RowState {
 mod tests {
     use super::*;
     use crate::hlc::Hlc;
-    use crate::ids::{ColumnId, DeviceId};
-    use crate::value::Value;
+    use crate::ids::DeviceId;
 
     const COLUMN: ColumnId = ColumnId(1);
 
@@ -191,6 +216,33 @@ mod tests {
         let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: i64::MIN }, at(3, 2));
         let row = apply(Some(&row), &Op::Increment { column: COLUMN, delta: i64::MIN }, at(4, 2));
         assert_eq!(row.counter(COLUMN), i64::MIN);
+    }
+
+    #[test]
+    fn an_add_that_was_done_and_removed_is_not_done_again() {
+        let element = Value::from("x");
+        let add = Op::SetAdd { column: COLUMN, element: element.clone() };
+        let row = apply(None, &insert("x"), at(1, 1));
+        assert_eq!(row.not_done_yet(add.clone(), at(2, 1)), add);
+        let added = apply(Some(&row), &add, at(2, 1));
+        let observed = added.observed_adds(COLUMN, &element);
+        let remove = Op::SetRemove { column: COLUMN, element: element.clone(), observed };
+        let removed = apply(Some(&added), &remove, at(3, 2));
+        let again = apply(Some(&removed), &removed.not_done_yet(add.clone(), at(2, 1)), at(2, 1));
+        assert_eq!(again, removed);
+        for (hlc, device) in [(4, 1), (2, 2)] {
+            let stamp = at(hlc, device);
+            let later = apply(Some(&removed), &removed.not_done_yet(add.clone(), stamp), stamp);
+            assert_eq!(later.set(COLUMN).count(), 1, "another add");
+        }
+        // One transaction may take its own add back and make it again; sent again, it ends as it did.
+        let stamp = at(2, 1);
+        let steps = [&add, &remove, &add];
+        let once = steps.iter().fold(row, |row, op| apply(Some(&row), op, stamp));
+        let twice = steps.iter().fold(once.clone(), |row, op| {
+            apply(Some(&row), &once.not_done_yet((*op).clone(), stamp), stamp)
+        });
+        assert_eq!((once.set(COLUMN).count(), &twice), (1, &once));
     }
 
     #[test]

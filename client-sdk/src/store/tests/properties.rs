@@ -186,7 +186,8 @@ proptest! {
         for one in &steps {
             step(&mut devices, &mut server, &mut backup, one);
         }
-        for device in [0, 1, 0, 1, 0, 1] {
+        // What was refused with another offer is offered again one round later.
+        for device in [0, 1, 0, 1, 0, 1, 0, 1] {
             devices[device].sync_in_step(&mut server);
             devices[device].check();
         }

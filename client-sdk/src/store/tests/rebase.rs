@@ -243,22 +243,3 @@ fn deleted_rows_are_forgotten_after_their_retention() {
     assert!(local.exists("items", waiting));
     local.check();
 }
-
-#[test]
-fn a_clock_that_jumps_by_years_makes_nobody_forget_a_deletion() {
-    let (local, mut server) = (Device::new(1), Server::new());
-    let id = shared_item(&local, &mut server);
-    let backup = server.clone();
-    local.write(|tx| tx.delete("items", id));
-    local.sync_in_step(&mut server);
-    let ahead = NOW + 2 * GRAVE_RETENTION_MS;
-    local.store.write(ahead, |tx| tx.insert("items", None, &[])).unwrap();
-    local.sync_in_step(&mut server);
-    let mut restored = backup;
-    restored.epoch += 1;
-    local.sync(&mut restored);
-    local.sync_in_step(&mut restored);
-    assert!(!local.exists("items", id));
-    assert!(restored.rows[&(ITEMS, id)].state.is_deleted());
-    local.check();
-}

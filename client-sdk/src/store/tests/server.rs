@@ -211,6 +211,12 @@ impl Server {
     }
 
     fn put(&mut self, key: RowKey, mut row: ServerRow) {
+        let same = |before: &&ServerRow| {
+            before.scope == row.scope && before.state == row.state && before.chunks == row.chunks
+        };
+        if self.rows.get(&key).filter(same).is_some() {
+            return;
+        }
         let left = self
             .rows
             .get(&key)

@@ -205,6 +205,10 @@ impl<'a> Planner<'a> {
             }
             op => op,
         };
+        let op = match self.before_transaction(draft, &key, place) {
+            Some(before) => before.not_done_yet(op, stamp),
+            None => op,
+        };
         let document_column = match &op {
             Op::Document { column, .. } => Some(*column),
             _ => None,
@@ -297,6 +301,20 @@ impl<'a> Planner<'a> {
 
     fn latest_stamp(&self) -> Hlc {
         Hlc::from_wall_ms(self.context.now_ms.saturating_add(MAX_FUTURE_DRIFT_MS))
+    }
+
+    /// A row without what the transaction under way does to it; `place` is where the batch has changed it.
+    fn before_transaction(
+        &self,
+        draft: &Draft,
+        key: &RowKey,
+        place: Option<usize>,
+    ) -> Option<&RowState> {
+        let place = place.filter(|place| *place < draft.first_new);
+        match place.and_then(|place| draft.replaced.get(&place)) {
+            Some(replaced) => Some(&replaced.state),
+            None => self.current(key, place).map(|(_, state)| state),
+        }
     }
 
     /// A row as the batch found it or has changed it so far; `place` is where it has changed it.

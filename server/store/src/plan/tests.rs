@@ -23,6 +23,7 @@ const RATING: ColumnId = ColumnId(2);
 const STARTS: ColumnId = ColumnId(3);
 const ENDS: ColumnId = ColumnId(4);
 const NAME: ColumnId = ColumnId(5);
+const TAGS: ColumnId = ColumnId(6);
 
 /// A store of one table, kept in what a commit loads.
 struct Bench {
@@ -40,7 +41,8 @@ impl Bench {
                 {"name":"site","type":"text"},{"name":"rating","type":"int","min":1,"max":5},
                 {"name":"starts","type":"timestamp","group":"period"},
                 {"name":"ends","type":"timestamp","group":"period"},
-                {"name":"name","type":"text","max_bytes":8}]}]}"#,
+                {"name":"name","type":"text","max_bytes":8},
+                {"name":"tags","type":"set"}]}]}"#,
         )
         .unwrap();
         let grant = |scope: &str, rights| Grant { scope: scope.parse().unwrap(), rights };
@@ -243,4 +245,23 @@ fn what_changes_nothing_gets_no_seq() {
     bench.loaded.devices.clear();
     let outcomes = bench.outcomes(vec![transaction(2, late, vec![update(RATING, Value::Int(2))])]);
     assert_eq!((outcomes[0].seq, bench.head.seq), (head, head));
+}
+
+#[test]
+fn an_add_that_comes_again_after_a_restore_does_not_undo_its_removal() {
+    let mut bench = Bench::new();
+    let element = Value::from("x");
+    let stamp = Hlc::from_wall_ms(NOW);
+    let add = Op::SetAdd { column: TAGS, element: element.clone() };
+    let made = || transaction(1, stamp, vec![insert("a"), add.clone()]);
+    bench.outcomes(vec![made()]);
+    let observed = bench.state().observed_adds(TAGS, &element);
+    assert_eq!(bench.refusal(2, vec![Op::SetRemove { column: TAGS, element, observed }]), None);
+    // A restored server, to which somebody has offered the row: it knows nothing of this device.
+    bench.loaded.devices.clear();
+    bench.loaded.outcomes.clear();
+    bench.outcomes(vec![made()]);
+    assert_eq!(bench.state().set(TAGS).count(), 0);
+    bench.outcomes(vec![transaction(2, Hlc::from_wall_ms(NOW + 1), vec![add])]);
+    assert_eq!(bench.state().set(TAGS).count(), 1, "another add counts");
 }
