@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use farshore_client::environment::Environment as _;
-use farshore_client::store::{ColumnValue, QueryError, SqlValue, WriteError, WriteTransaction};
+use farshore_client::store::{
+    ColumnValue, OutboxEntry, QueryError, SqlValue, WriteError, WriteTransaction,
+};
 use farshore_client::sync::{SocketFuture, StoreCalls, Transport};
 use farshore_client::vault::MemoryVault;
 use farshore_client::{Client, Status, TokenSource};
@@ -267,7 +269,7 @@ impl Device {
             );
             rows.insert(collection.name.clone(), ids(&client, &sql).map_err(fail)?);
         }
-        let before = last_number(&client).map_err(fail)?;
+        let before = last_entry(&client).map_err(fail)?.number;
         let sites = self.writable_sites(shape);
         let now_ms = self.environment.wall_ms();
         let (mut deeds, mut read) = (Vec::new(), None);
@@ -296,10 +298,15 @@ impl Device {
             ) => return Ok(None),
             Err(error) => return Err(format!("{error:?}")),
         }
-        let number = last_number(&client).map_err(fail)?;
+        let LastEntry { number, written_at_ms } = last_entry(&client).map_err(fail)?;
         let number = (number != before).then_some(number);
         let read = read.map(|seen| Read { seen, filling });
-        Ok((number.is_some() || read.is_some()).then_some(Written { number, deeds, read }))
+        Ok((number.is_some() || read.is_some()).then_some(Written {
+            number,
+            written_at_ms,
+            deeds,
+            read,
+        }))
     }
 
     /// The sites in which it may write, or all of them once in a while: then the server has to refuse.
@@ -326,8 +333,24 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn last_number(client: &Client) -> Result<u64, QueryError> {
-    Ok(client.outbox(OUTBOX_LIMIT)?.last().map_or(0, |entry| entry.number))
+/// The newest transaction of an outbox; zeros where it is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastEntry {
+    /// Its number.
+    pub number: u64,
+    /// When it was written, by the clock of its device, in milliseconds since 1970.
+    pub written_at_ms: u64,
+}
+
+/// The newest transaction of a device's outbox.
+///
+/// # Errors
+/// Where the SDK does not read.
+pub fn last_entry(client: &Client) -> Result<LastEntry, QueryError> {
+    let last = client.outbox(OUTBOX_LIMIT)?.pop();
+    let of =
+        |entry: OutboxEntry| LastEntry { number: entry.number, written_at_ms: entry.written_at_ms };
+    Ok(last.map(of).unwrap_or_default())
 }
 
 fn ids(client: &Client, sql: &str) -> Result<Vec<RowId>, QueryError> {
@@ -343,6 +366,8 @@ fn ids(client: &Client, sql: &str) -> Result<Vec<RowId>, QueryError> {
 pub struct Written {
     /// Its number; `None` where it only read.
     pub number: Option<u64>,
+    /// When it was written, by the clock of its device, in milliseconds since 1970; 0 where it only read.
+    pub written_at_ms: u64,
     /// What it wrote.
     pub deeds: Vec<Deed>,
     /// What it read of registers.

@@ -102,6 +102,10 @@ pub struct Transaction {
     pub fate: Fate,
     /// What it read, in runs that judge causal consistency.
     pub read: Option<Read>,
+    /// Whether its stamp was ahead of the server's clock, so that the time at which it came counts.
+    pub ahead: bool,
+    /// Whether it waited for its answer when the server was lost, so that it came to the restored one once more.
+    pub resent: bool,
 }
 
 /// What became of a transaction.
@@ -144,6 +148,13 @@ impl History {
     pub fn effective(&self) -> impl Iterator<Item = (&Deed, Fate)> {
         let counted = self.transactions.iter().filter(|made| made.fate != Fate::Refused);
         counted.flat_map(|made| made.deeds.iter().map(|deed| (deed, made.fate)))
+    }
+
+    /// What counts as written when the restored server took it, whatever others wrote over it on the lost one: its
+    /// device cannot know that the lost server had it, nor since when.
+    pub fn written_anew(&self) -> impl Iterator<Item = &Deed> {
+        let anew = self.transactions.iter().filter(|made| made.ahead && made.resent);
+        anew.flat_map(|made| &made.deeds)
     }
 
     /// What was certainly without effect.

@@ -314,6 +314,22 @@ impl Network {
         self.set_flow(device, Direction::Down, Flow::Open);
     }
 
+    /// Whether a connection of a device has swallowed a message, and the device has not found out yet: what it says
+    /// of itself means nothing before it has.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        let links: Vec<_> = {
+            let state = self.lock();
+            let ways = state.links.iter().map(|link| link.up.upgrade().zip(link.down.upgrade()));
+            ways.flatten().collect()
+        };
+        links.iter().any(|(up, down)| {
+            let (up, down) = (up.lock(), down.lock());
+            let used = !down.broken && !down.reader_gone;
+            used && (up.lost_something || down.lost_something)
+        })
+    }
+
     /// Messages that held bytes of another tenant.
     #[must_use]
     pub fn leaks(&self) -> Vec<Leak> {

@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
+use farshore_client::store::OutboxState;
 use farshore_server::app;
 use farshore_server::clock::Clock as _;
 use farshore_store::TenantStore;
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use tracing::subscriber::DefaultGuard;
 
 use crate::causal::{self, Causal};
-use crate::device::{Device, Parts, Written};
+use crate::device::{Device, OUTBOX_LIMIT, Parts, Written, last_entry};
 use crate::disk::Disk;
 use crate::history::{Deed, Fate, History, RowKey, Transaction, View};
 use crate::network::{Network, Sent};
@@ -45,6 +46,9 @@ const LOOK_EVERY_MS: u64 = 50;
 const DRAIN_LOOK_MS: u64 = 250;
 /// How far the server's clock may be off in a run, on top of what stamps may be ahead of it, in milliseconds.
 const SERVER_DRIFT_MS: u64 = 60_000;
+/// A stamp that is ahead of the server's clock by more may be one that the server moves, also where its clock is set
+/// back a little until then, in milliseconds.
+const AHEAD_MS: u64 = MAX_FUTURE_DRIFT_MS / 2;
 /// Where files of runs are kept if it is there: memory, so that a run does not wait for a disk.
 const MEMORY_DIRECTORY: &str = "/dev/shm";
 
@@ -161,6 +165,7 @@ struct World<'a> {
     /// How many messages each device had taken when it was looked at; `None` where it did something since.
     looked: Vec<Option<u64>>,
     epochs: u64,
+    was_off_at_a_restore: Vec<bool>,
     violations: Vec<Violation>,
     drained_ms: u64,
     causal: Option<Causal>,
@@ -202,6 +207,7 @@ impl<'a> World<'a> {
             numbers: 1_000,
             looked: vec![None; plan.devices.len()],
             epochs: 0,
+            was_off_at_a_restore: vec![false; plan.devices.len()],
             violations: Vec::new(),
             drained_ms: 0,
             causal: None,
@@ -380,7 +386,7 @@ impl<'a> World<'a> {
         let tenant = device.tenant;
         let (shape, deleted) = (&self.plan.tenants[tenant], &self.deleted[tenant]);
         match device.write(shape, deleted, ops, &mut self.numbers) {
-            Ok(Some(Written { number, deeds, read })) => {
+            Ok(Some(Written { number, written_at_ms, deeds, read })) => {
                 let gone = deeds.iter().filter_map(|deed| match deed {
                     Deed::Delete { row } => Some(row.clone()),
                     _ => None,
@@ -389,7 +395,8 @@ impl<'a> World<'a> {
                 // Numbers of transactions begin with one.
                 let number = number.unwrap_or_default();
                 let (device, fate) = (device.index, Fate::Accepted);
-                let made = Transaction { device, number, deeds, fate, read };
+                let ahead = written_at_ms > self.platform.clock().now_ms() + AHEAD_MS;
+                let made = Transaction { device, number, deeds, fate, read, ahead, resent: false };
                 self.histories[tenant].transactions.push(made);
             }
             Ok(None) => {}
@@ -403,6 +410,27 @@ impl<'a> World<'a> {
         if let Err(error) = self.devices[device].start(&every_scope, self.plan.token_life_ms) {
             self.violations
                 .push(Violation::Failed(format!("device {device} does not start: {error}")));
+        }
+        if std::mem::take(&mut self.was_off_at_a_restore[device]) {
+            self.note_resent(device);
+        }
+    }
+
+    /// What waits on a device for the answer of a server that was lost comes to the restored one once more.
+    fn note_resent(&mut self, device: usize) {
+        let Some(client) = self.devices[device].client() else {
+            self.was_off_at_a_restore[device] = true;
+            return;
+        };
+        let entries = match client.outbox(OUTBOX_LIMIT) {
+            Ok(entries) => entries,
+            Err(error) => return self.violations.push(Violation::Failed(error.to_string())),
+        };
+        let waiting = entries.iter().filter(|entry| entry.state == OutboxState::Waiting);
+        let waiting: BTreeSet<u64> = waiting.map(|entry| entry.number).collect();
+        let history = &mut self.histories[self.devices[device].tenant].transactions;
+        for made in history.iter_mut().filter(|made| made.device == device) {
+            made.resent |= waiting.contains(&made.number);
         }
     }
 
@@ -480,6 +508,7 @@ impl<'a> World<'a> {
                     self.watches[device.index].retire();
                 }
             }
+            (0..self.devices.len()).for_each(|device| self.note_resent(device));
         }
         self.platform.start();
     }
@@ -503,13 +532,16 @@ impl<'a> World<'a> {
         let Some((id, made)) = known.get(pick as usize % known.len().max(1)).copied() else {
             return;
         };
-        let number =
-            || client.outbox(crate::device::OUTBOX_LIMIT).ok()?.last().map(|entry| entry.number);
-        let before = number();
+        let last = || last_entry(&client).unwrap_or_default();
+        let before = last();
         if again {
             if client.resubmit(id).is_ok() {
-                match number() {
-                    after if after != before => history[made].number = after.unwrap_or_default(),
+                match last() {
+                    after if after != before => {
+                        history[made].number = after.number;
+                        history[made].ahead =
+                            after.written_at_ms > self.platform.clock().now_ms() + AHEAD_MS;
+                    }
                     // It had no effect any more.
                     _ => history[made].fate = Fate::Refused,
                 }
@@ -586,11 +618,12 @@ impl<'a> World<'a> {
     }
 
     fn is_settled(&self) -> bool {
-        self.devices.iter().all(|device| {
-            device
-                .status()
-                .is_some_and(|status| status.synced && status.caught_up && status.in_step)
-        })
+        !self.network.has_holes()
+            && self.devices.iter().all(|device| {
+                device
+                    .status()
+                    .is_some_and(|status| status.synced && status.caught_up && status.in_step)
+            })
     }
 
     fn stuck(&mut self) {

@@ -70,6 +70,7 @@ fn scalars(history: &History, view: &View, found: &mut Vec<Violation>) {
             written.entry(cell).or_default().push((value, over.as_ref(), fate));
         }
     }
+    let anew = written_anew(history);
     for (row, columns) in view {
         for (column, shown) in columns {
             let ColumnValue::Scalar(shown) = shown else { continue };
@@ -92,6 +93,7 @@ fn scalars(history: &History, view: &View, found: &mut Vec<Violation>) {
             }
             // A value that several writes gave says nothing about their order.
             let unique = count == 1 && !matches!(shown, Value::Null | Value::Bool(_));
+            let unique = unique && !anew.contains(&(&cell, shown));
             let replaced = writes.iter().find(|(value, over, fate)| {
                 *fate == Fate::Accepted && *over == Some(shown) && *value != shown
             });
@@ -103,6 +105,16 @@ fn scalars(history: &History, view: &View, found: &mut Vec<Violation>) {
             }
         }
     }
+}
+
+/// Values and elements that may have come back; see [`History::written_anew`].
+fn written_anew(history: &History) -> BTreeSet<(&Cell, &Value)> {
+    let values = history.written_anew().filter_map(|deed| match deed {
+        Deed::Write { cell, value, .. } => Some((cell, value)),
+        Deed::SetAdd { cell, element } => Some((cell, element)),
+        _ => None,
+    });
+    values.collect()
 }
 
 fn counters(history: &History, view: &View, found: &mut Vec<Violation>) {
@@ -143,6 +155,7 @@ fn sets(history: &History, view: &View, found: &mut Vec<Violation>) {
         let best = into.entry((cell, element)).or_insert(fate);
         *best = (*best).min(fate);
     }
+    let anew = written_anew(history);
     for ((cell, element), fate) in &added {
         let Some(ColumnValue::Set(shown)) = view.get(&cell.0).and_then(|row| row.get(&cell.1))
         else {
@@ -154,7 +167,7 @@ fn sets(history: &History, view: &View, found: &mut Vec<Violation>) {
                 "{element:?} was added to {cell:?} and is not there"
             )));
         }
-        if there && gone == Some(&Fate::Accepted) {
+        if there && gone == Some(&Fate::Accepted) && !anew.contains(&(*cell, *element)) {
             found.push(Violation::CameBack(format!(
                 "{element:?} was removed from {cell:?} and is there"
             )));

@@ -52,6 +52,8 @@ fn history<const N: usize>(transactions: [(Fate, Vec<Deed>); N]) -> History {
         deeds,
         fate,
         read: None,
+        ahead: false,
+        resent: false,
     });
     History { transactions: made.collect(), ..History::default() }
 }
@@ -99,6 +101,26 @@ fn a_scalar_is_what_an_accepted_write_made_it_and_stays_replaced() {
     assert_eq!(kinds(&made, &view([text("from nowhere")])), ["came back"]);
     let null = ("text", ColumnValue::Scalar(Value::Null));
     assert_eq!(kinds(&made, &view([null])), ["lost write"]);
+}
+
+#[test]
+fn only_what_was_ahead_and_was_sent_anew_may_win_over_what_replaced_it() {
+    let add = |element: &str| Deed::SetAdd { cell: cell("set"), element: element.into() };
+    let remove = Deed::SetRemove { cell: cell("set"), element: "goes".into() };
+    let mut made = history([
+        (Fate::Accepted, vec![insert(1), write(SEEN, None), add("goes")]),
+        (Fate::Accepted, vec![write("over", Some(SEEN)), remove]),
+    ]);
+    let set = ColumnValue::Set(vec!["goes".into()]);
+    let back = view([text(SEEN), ("set", set)]);
+    for (ahead, resent, expected) in
+        [(false, false, 2), (true, false, 2), (false, true, 2), (true, true, 0)]
+    {
+        (made.transactions[0].ahead, made.transactions[0].resent) = (ahead, resent);
+        assert_eq!(kinds(&made, &back), vec!["came back"; expected], "{ahead} {resent}");
+    }
+    let null = ("text", ColumnValue::Scalar(Value::Null));
+    assert_eq!(kinds(&made, &view([null])), ["lost write"], "it is not lost for it");
 }
 
 #[test]
