@@ -10,6 +10,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use farshore_store_postgres::{PostgresConfig, PostgresLimits};
+use farshore_store_sqlite::JournalMode;
 
 use crate::bus::BusConfig;
 use crate::sync::SyncLimits;
@@ -95,6 +96,10 @@ pub struct StoreConfig {
     pub checkpoint_after_pages: u32,
     /// How long a statement waits for another process.
     pub busy_timeout_ms: u32,
+    /// Where small commits become durable.
+    pub journal: JournalMode,
+    /// MiB of the shared journal after which tenants bring what is in it into their files.
+    pub journal_mib: u64,
 }
 
 /// Which database the tenants are in.
@@ -225,6 +230,12 @@ fn store(settings: &Settings) -> Result<StoreConfig, ConfigError> {
         reader_cache_kib: settings.small("store.reader_cache_kib", 64..=1 << 22)?,
         checkpoint_after_pages: settings.small("store.checkpoint_after_pages", 1..=1 << 24)?,
         busy_timeout_ms: settings.small("store.busy_timeout_ms", 0..=600_000)?,
+        journal: settings.parsed("store.journal", "\"shared\" or \"off\"", |text| match text {
+            "shared" => Some(JournalMode::Shared),
+            "off" => Some(JournalMode::Off),
+            _ => None,
+        })?,
+        journal_mib: settings.number("store.journal_mib", 1..=1 << 20)?,
     })
 }
 

@@ -14,13 +14,13 @@ use super::*;
 
 fn home_in(folder: &Path, master_key: &MasterKey) -> (SqliteCatalog, ScopeAuthority) {
     let config = SqliteConfig {
-        data_dir: folder.to_owned(),
         max_open_tenants: NonZeroUsize::MIN,
         readers_per_tenant: NonZeroUsize::MIN,
         writer_cache_kib: 64,
         reader_cache_kib: 64,
         checkpoint_after_pages: 100,
         busy_timeout_ms: 100,
+        ..SqliteConfig::new(folder)
     };
     SqliteCatalog::open(config, master_key.clone()).unwrap()
 }

@@ -58,6 +58,8 @@ fn open_sqlite(
         reader_cache_kib: config.reader_cache_kib,
         checkpoint_after_pages: config.checkpoint_after_pages,
         busy_timeout_ms: config.busy_timeout_ms,
+        journal: config.journal,
+        journal_bytes: config.journal_mib << 20,
     };
     let opened = SqliteCatalog::open(sqlite, master_key.clone());
     let (catalog, authority) = opened.map_err(|source| {

@@ -89,7 +89,7 @@ impl Shared {
         };
         self.make_database(&files.arriving(), &key, 0)
             .map_err(|failure| failure.during(operation))?;
-        let open = OpenTenant::open(files.arriving(), key, Arc::clone(&self.config))?;
+        let open = OpenTenant::open(files.arriving(), key, Arc::clone(&self.config), None)?;
         let open = Arc::new(open);
         self.arrivals.begin(tenant.clone(), &open);
         drop(passage);
@@ -146,6 +146,7 @@ impl Shared {
                 }
                 self.tenants.forget(&tenant);
                 files.make_way().map_err(file_error(operation, &self.folder))?;
+                self.forget_records(&tenant);
             }
         }
         let open = self.open_files(&files, &tenant, &mut passage)?;

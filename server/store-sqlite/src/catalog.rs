@@ -15,12 +15,14 @@ use farshore_store::{SharedTenantStore, StoreError};
 use rusqlite::params;
 
 use crate::arrival::Arrivals;
-use crate::config::SqliteConfig;
+use crate::config::{JournalMode, SqliteConfig};
 use crate::connection::{self, Role};
 use crate::data_key::DataKey;
 use crate::durable;
 use crate::failure::{Failure, file_error};
 use crate::files::{self, Existence, TenantFiles};
+use crate::journal::{self, Journal};
+use crate::journalled::OwnJournal;
 use crate::migrations;
 use crate::open_tenants::{OpenTenants, Passage};
 use crate::tenant::{Ending, OpenTenant, SqliteTenant, blocking};
@@ -38,6 +40,8 @@ pub struct SqliteCatalog(pub(crate) Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Arc<SqliteConfig>,
+    /// `None` where each commit syncs the file of its tenant, and nothing is left of when that was otherwise.
+    pub journal: Option<Arc<Journal>>,
     pub folder: PathBuf,
     pub clusters: PathBuf,
     pub master: MasterKey,
@@ -66,8 +70,11 @@ impl SqliteCatalog {
         files::finish_moves(&folder).map_err(file_error("finish a move", &folder))?;
         files::finish_erasures(&folder).map_err(file_error("finish an erasure", &folder))?;
         let tenants = OpenTenants::new(config.max_open_tenants);
+        let config = Arc::new(config);
+        let journal = open_journal(&config, &master, &folder)?;
         let shared = Shared {
-            config: Arc::new(config),
+            config,
+            journal,
             folder,
             clusters,
             master,
@@ -163,7 +170,9 @@ impl Shared {
     ) -> Result<Arc<OpenTenant>, CatalogError> {
         files.finish_creation().map_err(file_error("finish a creation", &self.folder))?;
         let key = self.data_key(files, tenant)?;
-        let open = OpenTenant::open(files.database(), key, Arc::clone(&self.config))?;
+        let journal = self.journal.as_ref();
+        let journal = journal.map(|of_all| OwnJournal::new(of_all, &self.config, tenant, &key));
+        let open = OpenTenant::open(files.database(), key, Arc::clone(&self.config), journal)?;
         let open = Arc::new(open);
         passage.set(&open);
         Ok(open)
@@ -224,7 +233,9 @@ impl Shared {
             open.end(Ending::Erased);
         }
         self.tenants.forget(&tenant);
-        Ok(files.erase().map_err(file_error("erase a tenant", &self.folder))?)
+        files.erase().map_err(file_error("erase a tenant", &self.folder))?;
+        self.forget_records(&tenant);
+        Ok(())
     }
 
     /// Removes what is here of a tenant that is elsewhere.
@@ -243,7 +254,16 @@ impl Shared {
             open.end(Ending::BegunAnew);
         }
         self.tenants.forget(&tenant);
-        Ok(files.remove_data().map_err(file_error("release a tenant", &self.folder))?)
+        files.remove_data().map_err(file_error("release a tenant", &self.folder))?;
+        self.forget_records(&tenant);
+        Ok(())
+    }
+
+    /// Forgets what the shared journal has of files that a tenant had.
+    pub fn forget_records(&self, tenant: &TenantId) {
+        if let Some(journal) = &self.journal {
+            journal.forget(tenant, None);
+        }
     }
 
     pub fn files(&self, tenant: &TenantId) -> TenantFiles {
@@ -253,6 +273,29 @@ impl Shared {
     pub fn existence(&self, files: &TenantFiles) -> Result<Existence, StoreError> {
         files.existence().map_err(file_error("look for a tenant", &self.folder))
     }
+}
+
+/// Opens the shared journal, where there is one or is to be one, and forgets what it has of tenants that are gone.
+fn open_journal(
+    config: &Arc<SqliteConfig>,
+    master: &MasterKey,
+    folder: &Path,
+) -> Result<Option<Arc<Journal>>, StoreError> {
+    let path = config.data_dir.join(journal::FILE_NAME);
+    let is_there = path.try_exists().map_err(file_error("look for the journal", &path))?;
+    if config.journal == JournalMode::Off && !is_there {
+        return Ok(None);
+    }
+    let journal = Journal::open(Arc::clone(config), master)?;
+    for tenant in journal.tenants() {
+        let files = TenantFiles::new(folder.to_owned(), tenant);
+        let existence = files.existence().map_err(file_error("look for a tenant", folder))?;
+        if existence != Existence::Present {
+            journal.forget(files.tenant(), None);
+        }
+    }
+    let is_of_use = config.journal == JournalMode::Shared || !journal.tenants().is_empty();
+    Ok(is_of_use.then(|| Arc::new(journal)))
 }
 
 /// Makes the database of a new tenant, complete and closed.
@@ -270,8 +313,8 @@ fn make_database(
     let mut database = connection::open(path, key, Role::Creator, config)?;
     migrations::migrate(&mut database)?;
     database.execute(
-        "INSERT INTO standing (only, seq, horizon, epoch, digest_key, created_at_ms) \
-         VALUES (1, 0, 0, ?1, ?2, ?3)",
+        "INSERT INTO standing (only, seq, horizon, epoch, digest_key, created_at_ms, file) \
+         VALUES (1, 0, 0, ?1, ?2, ?3, randomblob(16))",
         params![epoch.cast_signed(), digest_key, now_ms.cast_signed()],
     )?;
     connection::close_whole(database)

@@ -26,6 +26,19 @@ pub struct SqliteConfig {
     pub checkpoint_after_pages: u32,
     /// How long a statement waits for another process that uses the same file, in milliseconds.
     pub busy_timeout_ms: u32,
+    /// Whether small commits of all tenants become durable together.
+    pub journal: JournalMode,
+    /// Bytes of records after which tenants bring what the shared journal has of them into their own files.
+    pub journal_bytes: u64,
+}
+
+/// Where small commits become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalMode {
+    /// In the journal that all tenants share: one sync for many of them.
+    Shared,
+    /// In the tenant's own file: one sync for each.
+    Off,
 }
 
 impl SqliteConfig {
@@ -39,6 +52,8 @@ impl SqliteConfig {
             reader_cache_kib: 2 << 10,
             checkpoint_after_pages: 4_000,
             busy_timeout_ms: 5_000,
+            journal: JournalMode::Shared,
+            journal_bytes: 128 << 20,
         }
     }
 }

@@ -46,9 +46,6 @@ pub(crate) fn open(
     if role == Role::Creator {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    if role == Role::Writer {
-        check_log(path)?;
-    }
     let connection = Connection::open_with_flags(path, flags)?;
     on_close(&connection, OnClose::LeaveFiles)?;
     connection.execute_batch(&key.pragma())?;
@@ -113,10 +110,19 @@ pub(crate) fn has_log(path: &Path) -> bool {
     fs::metadata(name).is_ok_and(|log| log.len() > 0)
 }
 
-/// SQLite forgets what lies behind a damaged place of the log without a word.
-fn check_log(path: &Path) -> Result<(), Failure> {
+/// An error where the log is damaged: SQLite forgets what lies behind such a place without a word.
+pub(crate) fn require_whole_log(path: &Path) -> Result<(), Failure> {
+    of_log(path, log_state(path)?)
+}
+
+/// What the log of a database says of itself.
+pub(crate) fn log_state(path: &Path) -> Result<LogState, Failure> {
     let operation = "look at the log";
-    let state = farshore_log_check::check_log_of(path).map_err(file_error(operation, path))?;
+    Ok(farshore_log_check::check_log_of(path).map_err(file_error(operation, path))?)
+}
+
+/// The error of a log in such a state.
+pub(crate) fn of_log(path: &Path, state: LogState) -> Result<(), Failure> {
     let path = path.display();
     match state {
         LogState::Sound => Ok(()),
@@ -127,6 +133,51 @@ fn check_log(path: &Path) -> Result<(), Failure> {
             "{path}: frame {frame} of its log is not what was written, and commits follow it"
         ))),
     }
+}
+
+/// How a transaction becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// With its end: the log is synced.
+    AtItsEnd,
+    /// Somewhere else before its end: the log is synced before its pages are moved, and not for this.
+    Elsewhere,
+}
+
+/// Says how the next transactions of a connection become durable.
+pub(crate) fn set_sync(connection: &Connection, sync: Sync) -> rusqlite::Result<()> {
+    connection.execute_batch(match sync {
+        Sync::AtItsEnd => "PRAGMA synchronous = FULL;",
+        Sync::Elsewhere => "PRAGMA synchronous = NORMAL;",
+    })
+}
+
+/// Moves what is in the log into the file and makes it durable there; whether all of it was moved, which others who
+/// read may prevent.
+pub(crate) fn checkpoint(connection: &Connection, mode: Checkpoint) -> Result<bool, Failure> {
+    let pragma = match mode {
+        Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let (busy, in_log, moved): (i64, i64, i64) = connection.query_row(pragma, [], row)?;
+    Ok(busy == 0 && in_log == moved)
+}
+
+/// How hard a checkpoint tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checkpoint {
+    /// As far as it gets without waiting.
+    Passive,
+    /// It waits for others, and leaves no log.
+    Truncate,
+}
+
+/// Pages in the log that are not in the file yet.
+pub(crate) fn pages_in_log(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+    })
 }
 
 fn cache_kib(connection: &Connection, kib: u32) -> rusqlite::Result<()> {

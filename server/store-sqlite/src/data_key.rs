@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use farshore_store::StoreError;
 use farshore_store::catalog::CatalogError;
@@ -15,6 +16,8 @@ use crate::durable;
 use crate::failure::file_error;
 
 const KEY_BYTES: usize = 32;
+const JOURNAL_CONTEXT: &[u8] = b"farshore shared journal v1";
+const RECORDS_CONTEXT: &[u8] = b"farshore journal records v1";
 const SEALED_KEY_BYTES: u64 = (KEY_BYTES + SEALING_OVERHEAD_BYTES) as u64;
 
 /// The raw key of one tenant's file, erased from memory when dropped.
@@ -26,6 +29,17 @@ impl DataKey {
         let mut key = Box::new(Zeroizing::new([0; KEY_BYTES]));
         aws_lc_rs::rand::fill(&mut key[..]).map_err(|_| SealError)?;
         Ok(Self(key))
+    }
+
+    /// The key of the journal that all tenants share.
+    pub fn of_journal(master: &MasterKey) -> Self {
+        Self(derive(master.as_bytes(), JOURNAL_CONTEXT))
+    }
+
+    /// The key under which the tenant's records in that journal are sealed: it is gone when this one is.
+    pub fn of_records(&self) -> MasterKey {
+        let key = derive(&self.0, RECORDS_CONTEXT);
+        MasterKey::from_slice(&key[..]).expect("both keys have 32 bytes")
     }
 
     /// Seals the key into a file that must not exist yet; durable on return.
@@ -90,6 +104,14 @@ impl fmt::Debug for DataKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DataKey(..)")
     }
+}
+
+fn derive(key: &[u8; KEY_BYTES], context: &[u8]) -> Box<Zeroizing<[u8; KEY_BYTES]>> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let tag = hmac::sign(&key, context);
+    let mut derived = Box::new(Zeroizing::new([0; KEY_BYTES]));
+    derived.copy_from_slice(tag.as_ref());
+    derived
 }
 
 fn purpose(tenant: &TenantId) -> String {

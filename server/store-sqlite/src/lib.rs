@@ -14,6 +14,9 @@
 //! | `files` | the files of a tenant, and the order in which they come and go |
 //! | `durable` | files that are there whole or not at all |
 //! | `data_key` | a tenant's key and its sealed file |
+//! | `journal` | the journal that all tenants share |
+//! | `journalled` | writes of a tenant that has such a journal |
+//! | `replay` | bringing what the journal has of a tenant into its file |
 //! | `connection` | an encrypted connection and its settings |
 //! | `migrations` | the tables |
 //! | `tenant` | an open tenant: one writer, a few readers |
@@ -36,10 +39,13 @@ mod data_key;
 mod durable;
 mod failure;
 mod files;
+mod journal;
+mod journalled;
 mod migrations;
 mod open_tenants;
 mod place;
 mod registry;
+mod replay;
 mod scope_numbers;
 mod sql;
 mod sync;
@@ -48,4 +54,4 @@ mod tenant;
 mod tests;
 
 pub use catalog::SqliteCatalog;
-pub use config::SqliteConfig;
+pub use config::{JournalMode, SqliteConfig};

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::failure::Failure;
 
 /// Each step leads from the version that is its index to the next one; a released step never changes.
-const STEPS: &[&str] = &[include_str!("migrations/1.sql")];
+const STEPS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// The version that this program writes.
 pub(crate) const NEWEST_VERSION: u32 = STEPS.len() as u32;

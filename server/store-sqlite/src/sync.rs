@@ -15,13 +15,13 @@ use farshore_store::sync_core::ids::{CollectionId, DeviceId, Scope};
 
 use crate::tenant::{SqliteTenant, blocking};
 
-mod commit;
+pub(crate) mod commit;
 mod copy;
 mod load;
 mod page;
 mod purge;
 mod reception;
-mod standing;
+pub(crate) mod standing;
 mod sums;
 mod write;
 
@@ -37,7 +37,7 @@ impl SyncStore for SqliteTenant {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        self.write("commit", |tenant, transaction| commit::commit(tenant, transaction, batch)).await
+        self.commit_batch(batch).await
     }
 
     async fn page(&self, request: PageRequest) -> Result<PageRead, StoreError> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use farshore_log_check::LogState;
 use farshore_store::StoreError;
 use farshore_store::placement::MoveToken;
 use farshore_store::sql::SchemaCache;
@@ -13,10 +14,12 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, OnClose, Role};
+use crate::connection::{self, Checkpoint, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
+use crate::journalled::OwnJournal;
 use crate::migrations;
+use crate::replay::{self, Missing};
 use crate::scope_numbers::ScopeNumbers;
 
 /// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
@@ -40,10 +43,16 @@ pub(crate) struct OpenTenant {
     path: PathBuf,
     key: DataKey,
     config: Arc<SqliteConfig>,
+    /// Its way into the journal that all tenants share; `None` where each of its writes syncs its own file.
+    pub(crate) journal: Option<OwnJournal>,
     /// `None` once it was ended.
     writer: Mutex<Option<Connection>>,
     /// Whether the writer has read what is not authentic: it gives out nothing but errors from then on.
     writer_is_useless: AtomicBool,
+    /// Whether something failed, so that nobody knows what of its log is on the disk.
+    pub(crate) is_log_in_doubt: AtomicBool,
+    /// Whether it lacks a commit that is durable in the journal: nobody reads before that is brought in.
+    pub(crate) is_behind: AtomicBool,
     idle_readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
     /// Why there are no connections any more.
@@ -60,14 +69,18 @@ impl OpenTenant {
         path: PathBuf,
         key: DataKey,
         config: Arc<SqliteConfig>,
+        journal: Option<OwnJournal>,
     ) -> Result<Self, StoreError> {
-        let writer = open_writer(&path, &key, &config);
+        let writer = open_writer(&path, &key, &config, journal.as_ref());
         let writer = writer.map_err(|failure| failure.during("open a tenant's database"))?;
         Ok(Self {
             path,
             key,
+            journal,
             writer: Mutex::new(Some(writer)),
             writer_is_useless: AtomicBool::new(false),
+            is_log_in_doubt: AtomicBool::new(false),
+            is_behind: AtomicBool::new(false),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
             ended: OnceLock::new(),
@@ -83,6 +96,17 @@ impl OpenTenant {
         &self,
         work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.with_writer(|writer| match &self.journal {
+            Some(journal) => self.write_beside_journal(journal, writer, work),
+            None => self.transact(writer, work),
+        })
+    }
+
+    /// Lends the connection that commits, which is opened anew where it is of no use. Blocks until it is free.
+    pub(crate) fn with_writer<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut writer = lock(&self.writer);
         let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
         if lock(&self.frozen_by).is_some() {
@@ -91,10 +115,11 @@ impl OpenTenant {
         if self.writer_is_useless.load(Ordering::Acquire) {
             // Whether the file is damaged or the disk only failed for a moment, the next reads tell.
             connection::on_close(writer, OnClose::LeaveFiles)?;
-            *writer = open_writer(&self.path, &self.key, &self.config)?;
+            *writer = open_writer(&self.path, &self.key, &self.config, self.journal.as_ref())?;
             self.writer_is_useless.store(false, Ordering::Release);
         }
-        let done = self.transact(writer, work);
+        self.recover(writer)?;
+        let done = work(writer);
         if done.is_err() && connection::require_sound(writer).is_err() {
             self.writer_is_useless.store(true, Ordering::Release);
         }
@@ -113,6 +138,37 @@ impl OpenTenant {
         Ok(done)
     }
 
+    /// Brings what the shared journal has of the tenant into its file. Where that cannot be done now, the journal keeps
+    /// it. Blocks.
+    pub(crate) fn settle(&self) {
+        let writer = lock(&self.writer);
+        if let (Some(journal), Some(writer)) = (&self.journal, &*writer)
+            && !self.writer_is_useless.load(Ordering::Acquire)
+            && journal.settle(writer, Checkpoint::Passive).is_err()
+        {
+            self.is_log_in_doubt.store(true, Ordering::Release);
+        }
+    }
+
+    /// Brings the file up to date after something failed.
+    fn recover(&self, writer: &mut Connection) -> Result<(), Failure> {
+        if let Some(journal) = &self.journal
+            && self.is_log_in_doubt.load(Ordering::Acquire)
+        {
+            replay::recover(writer, journal)?;
+            self.is_log_in_doubt.store(false, Ordering::Release);
+            self.is_behind.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Brings in what the file lacks before somebody reads. Blocks.
+    fn catch_up(&self) -> Result<(), Failure> {
+        let mut writer = lock(&self.writer);
+        let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
+        self.recover(writer)
+    }
+
     /// One snapshot. Blocks, but not for a commit.
     fn read_now<T>(
         &self,
@@ -120,6 +176,9 @@ impl OpenTenant {
     ) -> Result<T, Failure> {
         if self.ended.get().is_some() {
             return Err(self.why_ended().into());
+        }
+        if self.is_behind.load(Ordering::Acquire) {
+            self.catch_up()?;
         }
         let idle = lock(&self.idle_readers).pop();
         let mut reader = match idle {
@@ -164,9 +223,9 @@ impl OpenTenant {
     /// Closes every connection and leaves one file that holds everything, without a log. Blocks.
     pub fn close_whole(&self) -> Result<(), Failure> {
         self.wait_for_readers();
-        let (readers, writer) = self.take_connections();
-        drop(readers);
-        let writer = writer.ok_or_else(|| self.why_ended())?;
+        let mut connections = self.take_connections();
+        connections.readers.clear();
+        let writer = connections.writer.take().ok_or_else(|| self.why_ended())?;
         connection::close_whole(writer)
     }
 
@@ -175,6 +234,11 @@ impl OpenTenant {
         let all = u32::try_from(self.config.readers_per_tenant.get()).unwrap_or(u32::MAX);
         let permits = Handle::current().block_on(self.reader_permits.acquire_many(all));
         drop(permits.expect("nothing closes the semaphore"));
+    }
+
+    /// Pages after which its log is moved into its file.
+    pub fn checkpoint_after_pages(&self) -> u32 {
+        self.config.checkpoint_after_pages
     }
 
     /// The key of its file.
@@ -187,10 +251,31 @@ impl OpenTenant {
         drop(self.take_connections());
     }
 
-    /// The connections in the order in which they close: the writer comes last and takes the log along.
-    fn take_connections(&self) -> (Vec<Connection>, Option<Connection>) {
+    fn take_connections(&self) -> Connections {
         let readers = std::mem::take(&mut *lock(&self.idle_readers));
-        (readers, lock(&self.writer).take())
+        let writer = lock(&self.writer).take();
+        let is_sound = !self.writer_is_useless.load(Ordering::Acquire)
+            && !self.is_behind.load(Ordering::Acquire);
+        Connections { readers, writer, journal: self.journal.clone().filter(|_| is_sound) }
+    }
+}
+
+/// The connections of a tenant that closes.
+struct Connections {
+    readers: Vec<Connection>,
+    writer: Option<Connection>,
+    journal: Option<OwnJournal>,
+}
+
+impl Drop for Connections {
+    /// Closes them in order: the writer comes last and takes the log along. Blocks.
+    fn drop(&mut self) {
+        self.readers.clear();
+        if let (Some(writer), Some(journal)) = (&self.writer, &self.journal) {
+            // Where it fails, the journal keeps what the file may not have.
+            let _ = journal.settle(writer, Checkpoint::Passive);
+        }
+        self.writer = None;
     }
 }
 
@@ -224,17 +309,48 @@ impl SqliteTenant {
     }
 }
 
-/// The connection that commits, on tables that are up to date.
-fn open_writer(path: &Path, key: &DataKey, config: &SqliteConfig) -> Result<Connection, Failure> {
+/// The connection that commits, on tables that are up to date, with everything that the shared journal has of it.
+fn open_writer(
+    path: &Path,
+    key: &DataKey,
+    config: &SqliteConfig,
+    journal: Option<&OwnJournal>,
+) -> Result<Connection, Failure> {
     let had_log = connection::has_log(path);
+    let log = connection::log_state(path)?;
+    // The journal has what was in the end of a log that was not synced, whichever part of it is there.
+    let may_end_early = journal.is_some_and(OwnJournal::has_unsettled);
+    if !may_end_early || !matches!(log, LogState::FrameDamaged(_)) {
+        connection::of_log(path, log)?;
+    }
     let mut writer = connection::open(path, key, Role::Writer, config)?;
-    let ready = migrations::migrate(&mut writer)
-        .and_then(|()| connection::require_sound(&writer))
-        .and_then(|()| make_durable(&mut writer, path));
+    let ready = make_ready(&mut writer, path, log, journal);
     if ready.is_ok() || !had_log {
         connection::on_close(&writer, OnClose::TidyLog)?;
     }
     ready.map(|()| writer)
+}
+
+fn make_ready(
+    writer: &mut Connection,
+    path: &Path,
+    log: LogState,
+    journal: Option<&OwnJournal>,
+) -> Result<(), Failure> {
+    let missing = match journal {
+        Some(journal) => replay::missing(writer, journal)?,
+        None => Missing::default(),
+    };
+    if missing.is_empty() {
+        connection::of_log(path, log)?;
+    }
+    migrations::migrate(writer)?;
+    connection::require_sound(writer)?;
+    make_durable(writer, path)?;
+    match journal {
+        Some(journal) => replay::bring_in(writer, journal, &missing),
+        None => Ok(()),
+    }
 }
 
 /// A sync that failed in an earlier life may have left in memory what is not on the disk.
@@ -260,9 +376,8 @@ impl Drop for OpenTenant {
     /// Whoever drops the last handle may be a task, which must not wait while the connections close.
     fn drop(&mut self) {
         let connections = self.take_connections();
-        let is_closed = connections.1.is_none();
-        if let Ok(runtime) = Handle::try_current()
-            && !is_closed
+        if connections.writer.is_some()
+            && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn_blocking(move || drop(connections));
         }

@@ -10,13 +10,17 @@ use farshore_store::catalog::Catalog;
 use farshore_store::conformance::Storage;
 use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::{SqliteCatalog, SqliteConfig};
+use crate::connection::{self, OnClose, Role};
+use crate::data_key::DataKey;
+use crate::{JournalMode, SqliteCatalog, SqliteConfig};
 
 mod crashes;
 mod damage;
 mod eviction;
+mod journal;
 mod keys;
 mod limits;
 mod secrecy;
@@ -35,7 +39,7 @@ impl Disk {
         Self { folder, config, master: master_key(1) }
     }
 
-    /// The least that still works: one open tenant, one reader, small caches, a log that is moved at once.
+    /// The least that still works: one open tenant, one reader, small caches, a log and a journal that are moved at once.
     fn cramped() -> Self {
         let mut disk = Self::new();
         disk.config.max_open_tenants = NonZeroUsize::MIN;
@@ -43,6 +47,14 @@ impl Disk {
         disk.config.writer_cache_kib = 16;
         disk.config.reader_cache_kib = 16;
         disk.config.checkpoint_after_pages = 1;
+        disk.config.journal_bytes = 1;
+        disk
+    }
+
+    /// Every commit syncs the file of its tenant.
+    fn without_journal() -> Self {
+        let mut disk = Self::new();
+        disk.config.journal = JournalMode::Off;
         disk
     }
 
@@ -110,9 +122,36 @@ fn open_files(folder: &Path, beginning: &str) -> usize {
         .count()
 }
 
+/// The disk as the next process finds it if this one dies now.
+fn after_a_crash(disk: &Disk) -> Disk {
+    let crashed = Disk::new();
+    copy_files(&disk.config.data_dir, &crashed.config.data_dir);
+    // The index of the log is memory that the next process makes anew.
+    for name in crashed.files().iter().filter(|name| name.ends_with("-shm")) {
+        fs::remove_file(crashed.tenants().join(name)).unwrap();
+    }
+    crashed
+}
+
+/// Opens the database of the tenant directly.
+fn raw_connection(disk: &Disk) -> Connection {
+    let path = disk.tenants().join("demo.key");
+    let tenant = "demo".parse().unwrap();
+    let key = DataKey::load(&path, &disk.master, &tenant).unwrap().unwrap();
+    let database = disk.tenants().join("demo.db");
+    let connection = connection::open(&database, &key, Role::Writer, &disk.config).unwrap();
+    connection::on_close(&connection, OnClose::TidyLog).unwrap();
+    connection
+}
+
 mod by_default {
     use super::*;
     farshore_store::conformance_suite!(Disk::new());
+}
+
+mod without_journal {
+    use super::*;
+    farshore_store::conformance_suite!(Disk::without_journal());
 }
 
 mod cramped {

@@ -16,6 +16,7 @@ use crate::sync::{Committed, Head, RowKey};
 
 mod decide;
 mod prepare;
+mod record;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use fault_vfs::{Chance, Crash, Disk, Image, Replay, Syncs};
 
@@ -80,10 +81,10 @@ pub fn run<S: Subject>(
     for trial in 0..trials {
         let mut chance = Chance::apart(seed, trial as u64);
         let mut image = lying[trial % lying.len()].clone();
-        let (region, place) = flip(&mut image, &mut chance);
+        let (region, name, place) = flip(&mut image, &mut chance);
         let folder = base.join(trial.to_string());
         image.write_to(&folder)?;
-        let judged = judge(recording, region, &image, &folder, shown);
+        let judged = judge(recording, (region, &name), &image, &folder, shown);
         std::fs::remove_dir_all(&folder)?;
         let of_region = ends.entry(region).or_default();
         match judged {
@@ -124,7 +125,7 @@ fn lying_still<S>(recording: &Recording<S>) -> [Image; 2] {
 }
 
 /// Flips a bit somewhere: each file and each region has its turn, however small.
-fn flip(image: &mut Image, chance: &mut Chance) -> (Region, String) {
+fn flip(image: &mut Image, chance: &mut Chance) -> (Region, Arc<str>, String) {
     let names: Vec<_> =
         image.0.iter().filter(|(_, content)| !content.is_empty()).map(|(name, _)| name).collect();
     let name = chance.pick(&names).copied().cloned().expect("a store has files");
@@ -156,12 +157,13 @@ fn flip(image: &mut Image, chance: &mut Chance) -> (Region, String) {
     };
     let bit = chance.below(8);
     content[at] ^= 1 << bit;
-    (region, format!("{name} byte {at} of {length} bit {bit}"))
+    let place = format!("{name} byte {at} of {length} bit {bit}");
+    (region, name, place)
 }
 
 fn judge<S: Subject>(
     recording: &Recording<S>,
-    region: Region,
+    (region, damaged): (Region, &str),
     image: &Image,
     folder: &Path,
     shown: &Observation,
@@ -170,7 +172,7 @@ fn judge<S: Subject>(
     let store = match subject.open(folder) {
         Ok(store) => store,
         Err(Problem::Damaged(_)) => {
-            return match files_differ(image, folder) {
+            return match files_differ::<S>(damaged, image, folder) {
                 Some(name) => Err(format!("it does not open, and {name} is not as it was")),
                 None => Ok(End::Told),
             };
@@ -206,9 +208,10 @@ fn judge<S: Subject>(
     }
 }
 
-/// The first file that is not as the image has it.
-fn files_differ(image: &Image, folder: &Path) -> Option<String> {
-    let differs = image.0.iter().find(|(name, content)| {
+/// The first file that is not as the image has it, of those that belong to the damaged one.
+fn files_differ<S: Subject>(damaged: &str, image: &Image, folder: &Path) -> Option<String> {
+    let mut files = image.0.iter().filter(|(name, _)| S::belongs_together(damaged, name));
+    let differs = files.find(|(name, content)| {
         std::fs::read(folder.join(&***name)).ok().as_ref() != Some(*content)
     });
     differs.map(|(name, _)| name.to_string())

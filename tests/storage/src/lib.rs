@@ -8,7 +8,8 @@
 //! - [`flips`]: a bit of a file that lay still is another one.
 //!
 //! [`subject`] says what they need of a store; [`device`] (with [`hub`], the server it syncs with) and [`tenant`] are
-//! the two stores; [`shape`] is the schema of both; [`workload`] records a run.
+//! the two stores, [`node`] is the second one with several tenants that share a journal; [`shape`] is the schema of
+//! all; [`workload`] records a run.
 //!
 //! The oracle is what the store itself showed after each acknowledged step: a store that is opened again shows exactly
 //! that, for the last acknowledged step or for the one that was under way. Sums are counted anew beside it, and after
@@ -20,6 +21,7 @@ pub mod device;
 pub mod errors;
 pub mod flips;
 pub mod hub;
+pub mod node;
 pub mod shape;
 pub mod subject;
 pub mod tenant;

@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use storage_faults::crashes::{self, Budget, Report};
 use storage_faults::device::Device;
+use storage_faults::node::Node;
 use storage_faults::subject::Subject;
 use storage_faults::tenant::Tenant;
 use storage_faults::workload::{self, WorkloadError};
 use storage_faults::{errors, flips};
 
+/// The stores under test: a device's, a tenant's, and several tenants that share a journal.
+const STORES: usize = 3;
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
@@ -36,7 +39,7 @@ struct Arguments {
 enum Campaign {
     /// Opens the files as power cuts leave them.
     Crashes {
-        /// Different images, half of them of each store.
+        /// Different images, as many of each store.
         #[arg(long, default_value_t = 20_000)]
         images: usize,
         /// Steps of the recorded run; about half of the device's are local transactions.
@@ -48,13 +51,13 @@ enum Campaign {
     },
     /// Lets the n-th call fail.
     Errors {
-        /// Runs with one fault each, half of them of each store.
+        /// Runs with one fault each, as many of each store.
         #[arg(long, default_value_t = 2_000)]
         trials: usize,
     },
     /// Flips bits of files that lie still.
     Flips {
-        /// Bits, half of them of each store.
+        /// Bits, as many of each store.
         #[arg(long, default_value_t = 10_000)]
         trials: usize,
         /// Steps of the recorded run.
@@ -74,8 +77,9 @@ enum Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     storage_faults::install();
-    let both = of::<Device>(&arguments).and_then(|device| Ok([device, of::<Tenant>(&arguments)?]));
-    let (trials, failed) = match both {
+    let all = of::<Device>(&arguments)
+        .and_then(|device| Ok([device, of::<Tenant>(&arguments)?, of::<Node>(&arguments)?]));
+    let (trials, failed) = match all {
         Ok(counts) => counts.iter().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)),
         Err(failure) => {
             eprintln!("storage-faults: {failure}");
@@ -94,18 +98,18 @@ fn of<S: Subject>(arguments: &Arguments) -> Result<(usize, usize), Failure> {
     match arguments.campaign {
         Campaign::Crashes { images, steps, threads } => {
             let recording = workload::record::<S>(steps, seed)?;
-            let budget = Budget { images: images / 2, threads, seed };
+            let budget = Budget { images: images / STORES, threads, seed };
             let report = crashes::run(&recording, budget, &go_on)?;
             let places = report.places;
             Ok(tell::<S>(&report, &format!("images, of {places} writes and syncs, {steps} steps")))
         }
         Campaign::Errors { trials } => {
-            let (report, struck) = errors::run::<S>(trials / 2, seed, &go_on)?;
+            let (report, struck) = errors::run::<S>(trials / STORES, seed, &go_on)?;
             Ok(tell::<S>(&report, &format!("runs with one fault, of which {struck} struck")))
         }
         Campaign::Flips { trials, steps } => {
             let recording = workload::record::<S>(steps, seed)?;
-            let (report, ends) = flips::run(&recording, trials / 2, seed, &go_on)?;
+            let (report, ends) = flips::run(&recording, trials / STORES, seed, &go_on)?;
             for (region, end) in ends {
                 println!("{}: {region:?}: {end:?}", S::NAME);
             }

@@ -48,6 +48,13 @@ pub trait Subject: Sized + Send + Sync {
     /// The open store.
     type Store;
 
+    /// Whether a file belongs to the same as another one that was damaged, so that it stays as it was when that is told.
+    /// In a folder of several tenants, the others go on.
+    #[must_use]
+    fn belongs_together(_damaged: &str, _file: &str) -> bool {
+        true
+    }
+
     /// Makes a store in an empty folder and closes it.
     ///
     /// # Errors

@@ -1,16 +1,18 @@
-//! The server's SQLite store of one tenant, with devices that push to it and an operator who manages it.
+//! The server's SQLite store of one tenant, with devices that push to it and an operator who manages it. Each commit
+//! syncs the tenant's own file; [`crate::node`] is about those that share a journal.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use farshore_store::catalog::{Catalog as _, CatalogError};
 use farshore_store::devices::DeviceRecord;
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::schemas::ApplySchemaError;
-use farshore_store::scope::TenantScope;
+use farshore_store::scope::{ScopeAuthority, TenantScope};
 use farshore_store::sealing::MasterKey;
 use farshore_store::sync::{Batch, DevicePush, PageRequest, PushResult, ScopeRead};
 use farshore_store::{SharedTenantStore, StoreError};
-use farshore_store_sqlite::{SqliteCatalog, SqliteConfig};
+use farshore_store_sqlite::{JournalMode, SqliteCatalog, SqliteConfig};
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::UserId;
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
@@ -29,6 +31,10 @@ const NEWCOMER: u8 = 9;
 const ROWS: u64 = 30;
 /// Pages after which the log is moved into the file, so that a workload sees it often.
 const CHECKPOINT_AFTER_PAGES: u32 = 48;
+/// Bytes of records after which the journal is brought into the tenants' files: after some dozens of commits.
+const JOURNAL_BYTES: u64 = 24 << 10;
+/// The name of the one tenant.
+const NAME: &str = "demo";
 /// Most devices of a tenant that are listed.
 const LISTED: u32 = 100;
 
@@ -52,7 +58,7 @@ struct Pushing {
 pub struct OpenTenant {
     store: SharedTenantStore,
     catalog: SqliteCatalog,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
 }
 
 impl Subject for Tenant {
@@ -61,19 +67,13 @@ impl Subject for Tenant {
 
     fn create(folder: &Path, seed: u64) -> Result<Self, Problem> {
         let runtime = runtime()?;
-        let (catalog, scope) = catalog(folder)?;
-        let store = runtime.block_on(catalog.create(&scope, NOW_MS)).map_err(of_catalog)?;
-        runtime.block_on(store.apply_schema(&shape::schema(1), NOW_MS)).map_err(of_schema)?;
-        let devices = 1..=DEVICES;
-        let devices = devices.map(|number| Pushing { number, next: 1, waiting: Vec::new() });
-        Ok(Self { seed, devices: devices.collect(), schema_version: 1, pushed: Vec::new() })
+        let (catalog, authority) = catalog(folder, JournalMode::Off)?;
+        Self::create_in(&catalog, &scope(&authority, NAME), &runtime, seed)
     }
 
     fn open(&self, folder: &Path) -> Result<OpenTenant, Problem> {
-        let runtime = runtime()?;
-        let (catalog, scope) = catalog(folder)?;
-        let store = runtime.block_on(catalog.open(&scope)).map_err(of_catalog)?;
-        Ok(OpenTenant { store, catalog, runtime })
+        let (catalog, authority) = catalog(folder, JournalMode::Off)?;
+        OpenTenant::open(catalog, &scope(&authority, NAME), Arc::new(runtime()?))
     }
 
     fn close(&self, store: OpenTenant) -> Result<(), Problem> {
@@ -167,7 +167,39 @@ impl Subject for Tenant {
     }
 }
 
+impl OpenTenant {
+    /// Opens a tenant of a catalog.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub fn open(
+        catalog: SqliteCatalog,
+        scope: &TenantScope,
+        runtime: Arc<Runtime>,
+    ) -> Result<Self, Problem> {
+        let store = runtime.block_on(catalog.open(scope)).map_err(of_catalog)?;
+        Ok(Self { store, catalog, runtime })
+    }
+}
+
 impl Tenant {
+    /// Makes a tenant in a catalog.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub fn create_in(
+        catalog: &SqliteCatalog,
+        scope: &TenantScope,
+        runtime: &Runtime,
+        seed: u64,
+    ) -> Result<Self, Problem> {
+        let store = runtime.block_on(catalog.create(scope, NOW_MS)).map_err(of_catalog)?;
+        runtime.block_on(store.apply_schema(&shape::schema(1), NOW_MS)).map_err(of_schema)?;
+        let devices = 1..=DEVICES;
+        let devices = devices.map(|number| Pushing { number, next: 1, waiting: Vec::new() });
+        Ok(Self { seed, devices: devices.collect(), schema_version: 1, pushed: Vec::new() })
+    }
+
     /// A group commit of some devices; what was not answered before goes along again.
     fn push(&mut self, open: &OpenTenant, step: u64, chance: &mut Chance) -> Result<(), Problem> {
         let first = usize::try_from(chance.below(u64::from(DEVICES))).unwrap_or_default();
@@ -256,16 +288,34 @@ fn record(number: u8, step: u64) -> DeviceRecord {
     }
 }
 
-fn runtime() -> Result<Runtime, Problem> {
+/// A thread for the stores of one opening.
+///
+/// # Errors
+/// [`Problem::Other`] where the system has none.
+pub fn runtime() -> Result<Runtime, Problem> {
     Builder::new_current_thread().build().map_err(|error| Problem::Other(error.to_string()))
 }
 
-fn catalog(folder: &Path) -> Result<(SqliteCatalog, TenantScope), Problem> {
+/// The tenants of a folder, whose logs and journal are moved often.
+///
+/// # Errors
+/// [`Problem`].
+pub fn catalog(
+    folder: &Path,
+    journal: JournalMode,
+) -> Result<(SqliteCatalog, ScopeAuthority), Problem> {
     let mut config = SqliteConfig::new(folder);
     config.checkpoint_after_pages = CHECKPOINT_AFTER_PAGES;
+    config.journal = journal;
+    config.journal_bytes = JOURNAL_BYTES;
     let master = MasterKey::from_slice(&[1; 32]).expect("a key has 32 bytes");
-    let (catalog, authority) = SqliteCatalog::open(config, master).map_err(of_catalog)?;
-    Ok((catalog, authority.scope("demo".parse().expect("a plain name"))))
+    SqliteCatalog::open(config, master).map_err(of_catalog)
+}
+
+/// A tenant by its name.
+#[must_use]
+pub fn scope(authority: &ScopeAuthority, name: &str) -> TenantScope {
+    authority.scope(name.parse().expect("a plain name"))
 }
 
 fn of_catalog(error: CatalogError) -> Problem {

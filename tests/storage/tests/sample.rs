@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fault_vfs::{Call, Fault, How, Log, Op, Repeat};
 use storage_faults::crashes::{self, Budget, Report};
 use storage_faults::device::Device;
+use storage_faults::node::Node;
 use storage_faults::subject::Subject;
 use storage_faults::tenant::Tenant;
 use storage_faults::workload::{Recording, record, scratch};
@@ -46,6 +47,11 @@ fn a_tenant_survives_power_cuts() {
     check_crashes::<Tenant>();
 }
 
+#[test]
+fn tenants_that_share_a_journal_survive_power_cuts() {
+    check_crashes::<Node>();
+}
+
 fn check_errors<S: Subject>() {
     install();
     let (report, struck) = errors::run::<S>(RUNS, 5, &|_| true).unwrap();
@@ -61,6 +67,11 @@ fn a_device_survives_calls_that_fail() {
 #[test]
 fn a_tenant_survives_calls_that_fail() {
     check_errors::<Tenant>();
+}
+
+#[test]
+fn tenants_that_share_a_journal_survive_calls_that_fail() {
+    check_errors::<Node>();
 }
 
 fn check_flips<S: Subject>() {
@@ -79,6 +90,11 @@ fn a_tenant_tells_flipped_bits() {
     check_flips::<Tenant>();
 }
 
+#[test]
+fn tenants_that_share_a_journal_tell_flipped_bits() {
+    check_flips::<Node>();
+}
+
 /// A run whose record was altered: the same as if the store had done that.
 fn planted<S: Subject>(alter: impl FnOnce(&mut Log)) -> Report {
     let mut recording = recording::<S>();
@@ -94,7 +110,8 @@ fn is_log(name: &str) -> bool {
 fn a_store_that_does_not_sync_is_caught() {
     let without =
         |log: &mut Log| log.ops.retain(|op| !matches!(op, Op::Sync(name) if is_log(name)));
-    for report in [planted::<Device>(without), planted::<Tenant>(without)] {
+    for report in [planted::<Device>(without), planted::<Tenant>(without), planted::<Node>(without)]
+    {
         let told = report.failures.join("\n");
         assert!(told.contains("was acknowledged"), "{told}");
     }
@@ -117,7 +134,7 @@ fn an_acknowledgement_before_the_commit_is_caught() {
             log.ops.insert(at.unwrap_or_default() + 1, Op::End(step));
         }
     };
-    for report in [planted::<Device>(early), planted::<Tenant>(early)] {
+    for report in [planted::<Device>(early), planted::<Tenant>(early), planted::<Node>(early)] {
         let told = report.failures.join("\n");
         assert!(told.contains("was acknowledged"), "{told}");
     }

@@ -3,20 +3,29 @@
 use std::sync::Arc;
 
 use farshore_store::StoreError;
-use farshore_store::plan::{Context, plan, prepare};
+use farshore_store::plan::{Context, Plan, plan, prepare};
 use farshore_store::sync::{Batch, Committed};
 use farshore_store::sync_core::schema::Schema;
 use rusqlite::{Connection, Transaction};
 
-use super::{load, standing, write};
+use super::load::{self, Known};
+use super::{standing, write};
 use crate::failure::Failure;
+use crate::scope_numbers::ScopeNumbers;
 use crate::tenant::OpenTenant;
 
-pub(super) fn commit(
+/// A batch that was planned, in the transaction in which it is to be written.
+pub(crate) struct Planned {
+    plan: Plan,
+    known: Known,
+}
+
+/// Plans a batch.
+pub(crate) fn plan_batch(
     tenant: &OpenTenant,
     transaction: &Transaction<'_>,
     batch: Batch,
-) -> Result<Committed, Failure> {
+) -> Result<Planned, Failure> {
     let now_ms = batch.now_ms;
     let prepared = prepare(batch);
     let standing = standing::read(transaction)?;
@@ -25,8 +34,63 @@ pub(super) fn commit(
     let context =
         Context { schema: &schema, head: standing.head, digest_key: &standing.digest_key, now_ms };
     let plan = plan(prepared, loaded, &context)?;
-    write::write(tenant, transaction, &known, &plan)?;
-    Ok(plan.committed)
+    Ok(Planned { plan, known })
+}
+
+impl Planned {
+    /// Writes the plan.
+    pub fn write(
+        self,
+        tenant: &OpenTenant,
+        transaction: &Transaction<'_>,
+    ) -> Result<Plan, Failure> {
+        write::write(&tenant.scopes, transaction, &self.known, &self.plan)?;
+        Ok(self.plan)
+    }
+
+    /// Whether writing it would change anything: what comes again does not.
+    pub fn changes_anything(&self, transaction: &Transaction<'_>) -> Result<bool, Failure> {
+        let Plan { committed, rows, departures, chunks, resequenced, digests, devices, outcomes } =
+            &self.plan;
+        let is_empty = committed.seq == committed.seq_before
+            && rows.is_empty()
+            && departures.is_empty()
+            && chunks.is_empty()
+            && resequenced.is_empty()
+            && digests.is_empty()
+            && outcomes.is_empty();
+        if !is_empty {
+            return Ok(true);
+        }
+        for (device, mark) in devices {
+            if load::mark(transaction, *device)?.as_ref() != Some(mark) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The answer, where nothing has to be written for it.
+    pub fn into_committed(self) -> Committed {
+        self.plan.committed
+    }
+}
+
+/// Writes a plan again that was decided before, in the state in which it was decided.
+pub(crate) fn write_again(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Failure> {
+    let before = standing::read(transaction)?.head.seq;
+    if before != plan.committed.seq_before {
+        let seq = plan.committed.seq_before;
+        let detail = format!("the journal goes on from seq {seq}, and the tenant is at {before}");
+        return Err(Failure::Damaged(detail));
+    }
+    let mut known = Known::new();
+    for row in &plan.rows {
+        if let Some((place, _)) = load::row(transaction, row.key)? {
+            known.insert(row.key, place);
+        }
+    }
+    write::write(&ScopeNumbers::default(), transaction, &known, plan)
 }
 
 /// The version of the newest schema; `None` before the first.

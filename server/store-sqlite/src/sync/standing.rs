@@ -5,6 +5,7 @@ use farshore_store::sync_core::digest::DigestKey;
 use rusqlite::Connection;
 
 use crate::failure::Failure;
+use crate::journal::FileName;
 
 /// The head with the digest key beside it.
 #[derive(Debug)]
@@ -33,6 +34,21 @@ pub(super) fn set_epoch(database: &Connection, epoch: u64) -> Result<(), Failure
 
 pub(super) fn set_horizon(database: &Connection, horizon: u64) -> Result<(), Failure> {
     set(database, "UPDATE standing SET horizon = ?1", horizon)
+}
+
+/// The name of the file, and how many writes it took.
+pub(crate) fn file(database: &Connection) -> Result<(FileName, u64), Failure> {
+    let mut statement = database.prepare_cached("SELECT file, writes FROM standing")?;
+    let read = statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+    Ok((read.0, read.1.cast_unsigned()))
+}
+
+/// Counts a write to the file; the name of the file, and the how manieth it is.
+pub(crate) fn count_write(database: &Connection) -> Result<(FileName, u64), Failure> {
+    let update = "UPDATE standing SET writes = writes + 1 RETURNING file, writes";
+    let mut statement = database.prepare_cached(update)?;
+    let read = statement.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+    Ok((read.0, read.1.cast_unsigned()))
 }
 
 fn set(database: &Connection, update: &'static str, number: u64) -> Result<(), Failure> {

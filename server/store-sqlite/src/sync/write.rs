@@ -11,19 +11,18 @@ use super::load::Known;
 use super::{standing, sums};
 use crate::failure::Failure;
 use crate::place::Place;
-use crate::scope_numbers::Interner;
-use crate::tenant::OpenTenant;
+use crate::scope_numbers::{Interner, ScopeNumbers};
 
 /// The numbers under which the document changes of rows lie.
 type Documents = HashMap<RowKey, i64>;
 
 pub(super) fn write(
-    tenant: &OpenTenant,
+    scopes: &ScopeNumbers,
     transaction: &Transaction<'_>,
     known: &Known,
     plan: &Plan,
 ) -> Result<(), Failure> {
-    let mut scopes = Interner::new(transaction, &tenant.scopes);
+    let mut scopes = Interner::new(transaction, scopes);
     departures(transaction, &mut scopes, plan)?;
     let documents = documents(known, plan);
     rows(transaction, &mut scopes, known, &documents, &plan.rows)?;

@@ -5,18 +5,7 @@ use std::fs;
 use farshore_store::catalog::{Catalog as _, CatalogError};
 use farshore_store::conformance::{commit_notes, sample_tenant};
 
-use super::{Disk, copy_files, process, scope};
-
-/// The disk as the next process finds it if this one dies now.
-fn after_a_crash(disk: &Disk) -> Disk {
-    let crashed = Disk::new();
-    copy_files(&disk.config.data_dir, &crashed.config.data_dir);
-    // The index of the log is memory that the next process makes anew.
-    for name in crashed.files().iter().filter(|name| name.ends_with("-shm")) {
-        fs::remove_file(crashed.tenants().join(name)).unwrap();
-    }
-    crashed
-}
+use super::{Disk, after_a_crash, copy_files, process, raw_connection, scope};
 
 #[tokio::test]
 async fn every_acknowledged_commit_survives() {
@@ -36,7 +25,7 @@ async fn every_acknowledged_commit_survives() {
 
 #[tokio::test]
 async fn a_torn_end_of_the_log_loses_the_last_commit_whole() {
-    let disk = Disk::new();
+    let disk = Disk::without_journal();
     let store = sample_tenant(&disk, 2).await;
     let before = store.head().await.unwrap();
     let log_before = fs::metadata(disk.tenants().join("demo.db-wal")).unwrap().len();
@@ -124,6 +113,8 @@ fn a_copy_that_was_taking_its_place_does_so_whole_or_not_at_all() {
     // The same tenant, further on, whose log was not moved into its file.
     let before = Disk::new();
     copy_files(&copied.config.data_dir, &before.config.data_dir);
+    // A copy that arrives is a file of its own.
+    raw_connection(&copied).execute_batch("UPDATE standing SET file = randomblob(16)").unwrap();
     let crashed = process(async {
         let (catalog, authority) = before.catalog();
         let store = catalog.open(&scope(&authority, "demo")).await.unwrap();

@@ -8,9 +8,7 @@ use farshore_store::catalog::{Catalog as _, CatalogError};
 use farshore_store::conformance::{commit_notes, sample_tenant};
 use rusqlite::Connection;
 
-use super::{Disk, copy_files, process, scope};
-use crate::connection::{self, OnClose, Role};
-use crate::data_key::DataKey;
+use super::{Disk, copy_files, process, raw_connection, scope};
 use crate::migrations::NEWEST_VERSION;
 
 /// A disk with the closed tenant `demo`, and the path of its database.
@@ -38,17 +36,6 @@ fn refused(disk: &Disk) -> CatalogError {
     });
     assert!(contents() == before, "the files are as before");
     opened.unwrap_err()
-}
-
-/// Opens the database of the tenant directly.
-fn raw_connection(disk: &Disk) -> Connection {
-    let path = disk.tenants().join("demo.key");
-    let tenant = "demo".parse().unwrap();
-    let key = DataKey::load(&path, &disk.master, &tenant).unwrap().unwrap();
-    let database = disk.tenants().join("demo.db");
-    let connection = connection::open(&database, &key, Role::Writer, &disk.config).unwrap();
-    connection::on_close(&connection, OnClose::TidyLog).unwrap();
-    connection
 }
 
 fn is_damaged(error: &CatalogError) -> bool {
@@ -114,8 +101,8 @@ fn damage_in_the_middle_of_a_long_value_is_told() {
 /// SQLite takes a damaged frame for the end of the log and forgets what follows.
 #[test]
 fn a_damaged_frame_of_the_log_is_told_where_commits_follow_it() {
-    let disk = Disk::new();
-    let killed = Disk::new();
+    let disk = Disk::without_journal();
+    let killed = Disk::without_journal();
     process(async {
         let store = sample_tenant(&disk, 2).await;
         for _ in 0..5 {
@@ -183,7 +170,10 @@ fn a_file_of_a_newer_version_is_told() {
     let (disk, _) = disk_with_tenant();
     raw_connection(&disk).pragma_update(None, "user_version", NEWEST_VERSION + 1).unwrap();
     let error = refused(&disk);
-    let expected = "the data has format 2, and this version reads up to 1; upgrade the server";
+    let (found, newest) = (NEWEST_VERSION + 1, NEWEST_VERSION);
+    let expected = format!(
+        "the data has format {found}, and this version reads up to {newest}; upgrade the server"
+    );
     assert_eq!(error.to_string(), expected);
 }
 

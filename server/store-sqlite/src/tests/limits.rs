@@ -17,7 +17,7 @@ async fn demo(disk: &Disk) -> SqliteTenant {
     let tenant = "demo".parse().unwrap();
     let key = crate::data_key::DataKey::load(&key, &disk.master, &tenant).unwrap().unwrap();
     let config = Arc::new(disk.config.clone());
-    let open = OpenTenant::open(disk.tenants().join("demo.db"), key, config).unwrap();
+    let open = OpenTenant::open(disk.tenants().join("demo.db"), key, config, None).unwrap();
     SqliteTenant(Arc::new(open))
 }
 

@@ -304,12 +304,12 @@ impl<'a> Planner<'a> {
     }
 
     /// A row without what the transaction under way does to it; `place` is where the batch has changed it.
-    fn before_transaction(
-        &self,
-        draft: &Draft,
+    fn before_transaction<'p>(
+        &'p self,
+        draft: &'p Draft,
         key: &RowKey,
         place: Option<usize>,
-    ) -> Option<&RowState> {
+    ) -> Option<&'p RowState> {
         let place = place.filter(|place| *place < draft.first_new);
         match place.and_then(|place| draft.replaced.get(&place)) {
             Some(replaced) => Some(&replaced.state),

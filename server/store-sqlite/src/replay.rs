@@ -1,0 +1,113 @@
+//! Bringing what the shared journal has of a tenant into its file, before anything is read from it.
+//!
+//! The end of a tenant's log was not synced, so a crash may leave any part of it, and SQLite takes the log up to the
+//! first place that is not as it was written. What follows that place is in the journal, in order and without a gap; if
+//! it is not, the place was damaged otherwise, and that is told.
+
+use farshore_store::StoreError;
+use farshore_store::plan::Plan;
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::connection::{self, Checkpoint, Sync};
+use crate::failure::Failure;
+use crate::journal::Entry;
+use crate::journalled::OwnJournal;
+use crate::sync::{commit, standing};
+
+/// The version of the tables from which on a file can have records.
+const FIRST_VERSION_WITH_RECORDS: u32 = 2;
+
+/// What a file lacks that the journal has.
+#[derive(Debug, Default)]
+pub(crate) struct Missing(Vec<Entry>);
+
+impl Missing {
+    /// Whether the file has everything; then its log must be whole.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Compares a file with the journal, and changes neither.
+pub(crate) fn missing(writer: &Connection, journal: &OwnJournal) -> Result<Missing, Failure> {
+    let version: u32 = writer.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if !journal.has_unsettled() || version < FIRST_VERSION_WITH_RECORDS {
+        return Ok(Missing::default());
+    }
+    let (file, writes) = standing::file(writer)?;
+    connection::require_sound(writer)?;
+    let mut entries = journal.entries(file)?;
+    entries.retain(|entry| entry.write > writes);
+    for (expected, entry) in (writes + 1..).zip(&entries) {
+        if entry.write != expected || entry.sealed.is_none() {
+            let detail = format!(
+                "the file ends with write {writes}, and the journal has no write {expected}, but \
+                 later ones"
+            );
+            return Err(Failure::Damaged(detail));
+        }
+    }
+    Ok(Missing(entries))
+}
+
+/// Brings a file up to date that is open, after something failed: it may lack what the journal has, and a sync that
+/// failed may have lost what it shows.
+pub(crate) fn recover(writer: &mut Connection, journal: &OwnJournal) -> Result<(), Failure> {
+    let missing = missing(writer, journal)?;
+    bring_in(writer, journal, &missing)?;
+    if journal.settle(writer, Checkpoint::Truncate)? { Ok(()) } else { Err(in_use()) }
+}
+
+fn in_use() -> Failure {
+    StoreError::database("apply the journal", "the log is in use, so that it cannot be cleared")
+        .into()
+}
+
+/// Writes what is missing, durably, and lets the journal forget it.
+pub(crate) fn bring_in(
+    writer: &mut Connection,
+    journal: &OwnJournal,
+    missing: &Missing,
+) -> Result<(), Failure> {
+    // SQLite's own checkpoints would not say that they failed.
+    writer.pragma_update(None, "wal_autocheckpoint", 0)?;
+    if !journal.has_unsettled() {
+        return Ok(());
+    }
+    if !missing.is_empty() {
+        // What lies behind the end of the log must not be taken for a part of it once something is written over it,
+        // and what is before its end need not be on the disk.
+        if !connection::checkpoint(writer, Checkpoint::Truncate)? {
+            return Err(in_use());
+        }
+        write(writer, journal, &missing.0)?;
+    }
+    let (file, _) = standing::file(writer)?;
+    connection::require_sound(writer)?;
+    journal.forget_others(file);
+    journal.settle(writer, Checkpoint::Passive)?;
+    Ok(())
+}
+
+fn write(writer: &mut Connection, journal: &OwnJournal, entries: &[Entry]) -> Result<(), Failure> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    connection::set_sync(writer, Sync::AtItsEnd)?;
+    let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for entry in entries {
+        let (_, writes) = standing::file(&transaction)?;
+        // Another process may have brought it in meanwhile.
+        if entry.write <= writes {
+            continue;
+        }
+        let record = journal.unseal(entry)?;
+        let plan = record.and_then(|record| Plan::from_record(&record));
+        let write = entry.write;
+        let unreadable = || Failure::Damaged(format!("the journal's record of write {write}"));
+        commit::write_again(&transaction, &plan.ok_or_else(unreadable)?)?;
+        standing::count_write(&transaction)?;
+    }
+    connection::require_sound(&transaction)?;
+    Ok(transaction.commit()?)
+}
