@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use farshore_store_postgres::{PostgresConfig, PostgresLimits};
 use farshore_store_sqlite::JournalMode;
@@ -330,6 +331,18 @@ fn sync(settings: &Settings) -> Result<SyncLimits, ConfigError> {
         session_queue_bytes: settings.size("sync.session_queue_bytes", 64 << 10..=1 << 30)?,
         lane_queue_pushes: settings.size("sync.lane_queue_pushes", 1..=1_000_000)?,
         commit_max_bytes: settings.size("sync.commit_max_bytes", 64 << 10..=1 << 30)?,
+        large_commits: large_commits(settings)?,
+    })
+}
+
+/// Where nothing else is said, large commits leave one processor to the small ones. On Postgres they wait for the
+/// database, and its connections bound them.
+fn large_commits(settings: &Settings) -> Result<usize, ConfigError> {
+    let said = settings.size("sync.large_commits", 0..=4_096)?;
+    Ok(match (said, store_kind(settings)?) {
+        (0, StoreKind::Sqlite) => available_parallelism().map_or(1, NonZeroUsize::get).max(2) - 1,
+        (0, StoreKind::Postgres(_)) => settings.size("postgres.max_connections", 1..=10_000)?,
+        (said, _) => said,
     })
 }
 

@@ -13,13 +13,14 @@ use farshore_store::StoreError;
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{Batch, DevicePush, PushResult};
 use farshore_sync_core::bugs::{self, Bug};
-use farshore_sync_core::ids::DeviceId;
+use farshore_sync_core::ids::{DeviceId, TenantId};
 use farshore_sync_core::reason::ReasonCode;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::service::SyncLimits;
 use super::session::MAX_PUSHES_WITH_LANE;
+use super::turns::Turns;
 use super::update::Update;
 use crate::clock::SharedClock;
 
@@ -77,16 +78,27 @@ pub struct LaneHandle {
 impl LaneHandle {
     /// Starts the lane of a tenant. It ends when the last handle is dropped.
     pub fn start(
+        tenant: TenantId,
         store: SharedTenantStore,
         clock: SharedClock,
         limits: &SyncLimits,
+        turns: Turns,
         observer: impl LaneObserver,
     ) -> Self {
         let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
         let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
         let max_bytes = limits.commit_max_bytes;
-        let lane =
-            Lane { store, clock, max_bytes, waiting, updates: updates.downgrade(), observer };
+        let updates_from = updates.downgrade();
+        let lane = Lane {
+            tenant,
+            store,
+            clock,
+            max_bytes,
+            turns,
+            waiting,
+            updates: updates_from,
+            observer,
+        };
         tokio::spawn(lane.run());
         Self { submissions, updates, authority: watch::Sender::new(0), is_over: Arc::default() }
     }
@@ -159,14 +171,18 @@ pub struct CommittedGroup {
     pub rows: usize,
     /// Why transactions were refused.
     pub refusals: Vec<ReasonCode>,
-    /// How long it took until it was durable.
+    /// How long it waited for its turn.
+    pub waited: Duration,
+    /// How long it took from then on until it was durable.
     pub took: Duration,
 }
 
 struct Lane<O> {
+    tenant: TenantId,
     store: SharedTenantStore,
     clock: SharedClock,
     max_bytes: usize,
+    turns: Turns,
     waiting: mpsc::Receiver<Submission>,
     updates: broadcast::WeakSender<Arc<Update>>,
     observer: O,
@@ -243,7 +259,10 @@ impl<O: LaneObserver> Lane<O> {
 
     async fn commit(&self, group: Group) {
         let (pushes, transactions) = (group.pushes.len(), group.transactions);
+        let came = Instant::now();
+        let _turn = self.turns.take(&self.tenant, group.bytes).await;
         let started = Instant::now();
+        let waited = started - came;
         match self.store.commit(Batch { now_ms: self.clock.now_ms(), pushes: group.pushes }).await {
             Ok(mut committed) => {
                 let results = std::mem::take(&mut committed.results);
@@ -256,6 +275,7 @@ impl<O: LaneObserver> Lane<O> {
                     transactions,
                     rows,
                     refusals,
+                    waited,
                     took,
                 });
                 for (result, answers) in results.into_iter().zip(group.answers) {

@@ -3,6 +3,7 @@
 //! - [`session`]: one connection as a state machine.
 //! - [`lane`]: group commits of a tenant.
 //! - [`update`]: a commit on its way to all sessions.
+//! - [`turns`]: whose turn it is to make a large commit.
 //! - [`page`]: the store's rows as the wire's pages.
 //! - [`connection`]: the task that drives one session over a socket.
 //! - [`repair`]: finding the rows in which a device differs.
@@ -16,6 +17,7 @@ mod service;
 mod session;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod update;
 
 pub use connection::Socket;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Socket};
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
+use super::turns::Turns;
 use crate::auth::{Authenticator, DevicePrincipal};
 use crate::bus::{self, Bus, Hearer, Notice};
 use crate::clock::SharedClock;
@@ -35,6 +36,8 @@ pub struct SyncLimits {
     pub lane_queue_pushes: usize,
     /// Most bytes of transactions in one commit.
     pub commit_max_bytes: usize,
+    /// Most large commits at the same time, over all tenants.
+    pub large_commits: usize,
 }
 
 /// The sync service. Cloning it is cheap; every clone is the same service.
@@ -50,6 +53,7 @@ pub(super) struct Shared {
     pub metrics: Metrics,
     pub clock: SharedClock,
     bus: Bus,
+    turns: Turns,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
@@ -71,6 +75,7 @@ impl SyncService {
         let shared = Shared {
             catalog,
             authenticator,
+            turns: Turns::new(limits.large_commits),
             limits,
             metrics,
             clock,
@@ -149,7 +154,9 @@ impl SyncService {
             tenant: tenant.clone(),
         };
         let (clock, limits) = (Arc::clone(&self.shared.clock), &self.shared.limits);
-        let lane = Arc::new(LaneHandle::start(Arc::clone(store), clock, limits, observer));
+        let (turns, own_store) = (self.shared.turns.clone(), Arc::clone(store));
+        let lane = LaneHandle::start(tenant.clone(), own_store, clock, limits, turns, observer);
+        let lane = Arc::new(lane);
         lanes.insert(tenant.clone(), Arc::downgrade(&lane));
         let elsewhere = Elsewhere {
             lane: Arc::downgrade(&lane),
@@ -266,6 +273,7 @@ impl LaneObserver for Observer {
         self.metrics.transactions.inc_by(group.transactions as u64);
         self.metrics.rows_written.inc_by(group.rows as u64);
         self.metrics.commit_duration.observe(group.took.as_secs_f64());
+        self.metrics.commit_wait.observe(group.waited.as_secs_f64());
         self.metrics.commit_pushes.observe(group.pushes as f64);
         group.refusals.iter().for_each(|code| self.metrics.refusal(code.as_str()));
     }

@@ -12,9 +12,10 @@ use farshore_store::sync::{
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::ids::{CollectionId, DeviceId, RowId};
-use farshore_sync_core::mutation::Transaction;
+use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId};
+use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::schema::Schema;
+use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::{
     ClientFrame, FaultCode, Grant, Hello, Page, Push, PushOutcome, Refill, Rights, ScopePosition,
     ServerFrame, scopes_hash,
@@ -22,6 +23,7 @@ use farshore_sync_core::wire::{
 
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver, Submission, Submitter};
 use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Waits};
+use super::turns::{SMALL_BYTES, Turns};
 use super::update::Update;
 use crate::clock::ManualClock;
 use crate::config::{Config, Settings};
@@ -421,7 +423,8 @@ async fn what_follows_a_push_that_failed_does_not_overtake_it() {
     let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
     let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
     let clock = Arc::new(ManualClock::at(NOW));
-    let lane = LaneHandle::start(Arc::clone(&store), clock, &limits, Unobserved);
+    let (turns, tenant) = (Turns::new(1), "acme".parse().unwrap());
+    let lane = LaneHandle::start(tenant, Arc::clone(&store), clock, &limits, turns, Unobserved);
     let epoch = store.head().await.unwrap().epoch;
     let submission = |number: u64, from: &Submitter| {
         let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
@@ -449,4 +452,44 @@ async fn what_follows_a_push_that_failed_does_not_overtake_it() {
             forked @ PushResult::Forked { .. } => panic!("{forked:?}"),
         }
     }
+}
+
+/// Large commits of one tenant do not hold up the small ones of another.
+#[tokio::test]
+async fn a_large_commit_waits_for_its_turn_and_a_small_one_does_not() {
+    let (catalog, authority) = MemoryCatalog::open(1);
+    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
+    let turns = Turns::new(1);
+    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
+    let mut lanes = Vec::new();
+    for name in ["large", "small"] {
+        let tenant = name.parse().unwrap();
+        let scope = authority.scope(name.parse().unwrap());
+        let store = catalog.create(&scope, NOW).await.unwrap();
+        store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let epoch = store.head().await.unwrap().epoch;
+        let lane = LaneHandle::start(tenant, store, clock, &limits, turns.clone(), Unobserved);
+        lanes.push((lane, epoch));
+    }
+    let submission = |bytes: usize, epoch: u64, from: &Submitter| {
+        let cells = Cells::new(vec![(ColumnId(1), Value::from("x".repeat(bytes).as_str()))]);
+        let row = RowId::from_bytes([1; 16]);
+        let insert = Mutation { collection: CollectionId(1), row, op: Op::Insert { cells } };
+        let transaction = Transaction { number: 1, stamp: Hlc(1), mutations: vec![insert] };
+        let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
+        let device = DeviceId::from_bytes([1; 16]);
+        let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
+        Submission { push, from: from.clone() }
+    };
+
+    let other = turns.take(&"other".parse().unwrap(), 2 * SMALL_BYTES).await;
+    let (large, mut large_answers) = Submitter::new();
+    lanes[0].0.submit(submission(SMALL_BYTES, lanes[0].1, &large)).await.unwrap();
+    let (small, mut small_answers) = Submitter::new();
+    lanes[1].0.submit(submission(10, lanes[1].1, &small)).await.unwrap();
+    small_answers.recv().await.unwrap().unwrap();
+    assert!(large_answers.try_recv().is_err(), "it has no turn yet");
+    drop(other);
+    large_answers.recv().await.unwrap().unwrap();
 }

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub faults: Family<CodeLabel, Counter>,
     /// How long group commits took until they were durable.
     pub commit_duration: Histogram,
+    /// How long group commits waited for their turn among those of all tenants.
+    pub commit_wait: Histogram,
     /// How many pushes a group commit held.
     pub commit_pushes: Histogram,
     /// Answered HTTP requests, by route and status.
@@ -133,6 +135,7 @@ impl Metrics {
             faults: Family::default(),
             // From 0.25 ms to 8 s.
             commit_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            commit_wait: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             commit_pushes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             bus_up: Gauge::default(),
             bus_notices: Family::default(),
@@ -232,6 +235,12 @@ impl Metrics {
             "Time until a group commit was durable",
             Unit::Seconds,
             duration,
+        );
+        all.register_with_unit(
+            "commit_wait",
+            "Time that a group commit waited for its turn",
+            Unit::Seconds,
+            self.commit_wait.clone(),
         );
         all.register("commit_pushes", "Pushes of a group commit", self.commit_pushes.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());

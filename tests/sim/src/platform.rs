@@ -104,6 +104,8 @@ impl Platform {
     pub fn new(disk: Disk, clock: WallClock, edit: impl FnOnce(&mut Config)) -> Self {
         let mut config =
             Config::from_settings(&Settings::defaults()).expect("the defaults are a configuration");
+        // A seed gives the same run on every machine, however many processors it has.
+        config.sync.large_commits = 1;
         edit(&mut config);
         let (running, lives) = (Mutex::default(), AtomicU32::new(0));
         let sinks = Sinks::default();
