@@ -38,6 +38,11 @@ impl Server {
         Self::start_as(home, master_key()?, "", tables)
     }
 
+    /// Starts one with further keys of the store.
+    pub fn start_with_store(home: &Path, keys: &str) -> Outcome<Self> {
+        Self::start_as(home, master_key()?, keys, "")
+    }
+
     /// Starts one whose tenants are in a Postgres database, with further tables of the configuration.
     pub fn start_on_postgres(home: &Path, url: &str, tables: &str) -> Outcome<Self> {
         Self::start_as(home, master_key()?, POSTGRES, &postgres_tables(url, tables))
