@@ -57,6 +57,7 @@ mod sqlite;
 mod streams;
 mod syncs;
 mod tenant_create;
+mod tenant_move;
 mod text_traces;
 mod visible_latency;
 mod wire_bytes;

@@ -11,8 +11,8 @@ use crate::report::Figure;
 use crate::{
     behind_1000, clock_storage, durable_push, durable_streams, fanout, hot_tenants, idle_reconnect,
     idle_socket, initial_sync, local_write, machine, noisy_neighbour, pg_durable_push, pg_fanout,
-    pg_tenants, reconnect_storm, repair, single_write, small_documents, tenant_create, text_traces,
-    visible_latency, wire_overhead,
+    pg_tenants, reconnect_storm, repair, single_write, small_documents, tenant_create, tenant_move,
+    text_traces, visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -49,10 +49,11 @@ pub enum Bench {
     PgTenants,
     PgFanout,
     TenantCreate,
+    TenantMove,
 }
 
 impl Bench {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -75,6 +76,7 @@ impl Bench {
         Self::PgTenants,
         Self::PgFanout,
         Self::TenantCreate,
+        Self::TenantMove,
     ];
 
     /// The name of its row.
@@ -102,6 +104,7 @@ impl Bench {
             Self::PgTenants => "pg_tenants",
             Self::PgFanout => "pg_fanout",
             Self::TenantCreate => "tenant_create",
+            Self::TenantMove => "tenant_move",
         }
     }
 
@@ -145,6 +148,7 @@ impl Bench {
             Self::PgTenants => pg_tenants::run(plan),
             Self::PgFanout => pg_fanout::run(plan),
             Self::TenantCreate => tenant_create::run(plan),
+            Self::TenantMove => tenant_move::run(plan),
         }
     }
 }

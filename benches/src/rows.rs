@@ -104,6 +104,10 @@ impl Bench {
                 "Milliseconds to create a tenant in each store, against the same tables made by hand.",
                 "ratio at most 3",
             ),
+            Self::TenantMove => (
+                "Rows a second of a tenant that moves from SQLite to Postgres, copied and read back; `.back`: from Postgres to SQLite; `.backup`: into an archive; `.frozen`: how long a quiet tenant takes no writes in a move.",
+                "reported",
+            ),
         };
         Row { meaning, reach }
     }

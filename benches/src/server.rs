@@ -136,7 +136,8 @@ impl Server {
         Ok(lines.lines().map(str::to_owned).collect())
     }
 
-    fn operate(&self, arguments: &[&str]) -> Outcome<String> {
+    /// What a command of `farshore` says.
+    pub fn operate(&self, arguments: &[&str]) -> Outcome<String> {
         let output = Command::new(&self.program)
             .args(arguments)
             .arg("--config")

@@ -63,6 +63,9 @@ pub struct MoveArgs {
     /// `home`, or the name of a cluster. Where the tenant is: takes an unfinished move back
     #[arg(long, value_name = "PLACE")]
     to: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     operator: OperatorArgs,
 }
@@ -113,7 +116,7 @@ pub async fn run(command: ClusterCommand) -> Result<(), CliError> {
 }
 
 pub async fn carry(args: MoveArgs) -> Result<(), CliError> {
-    let MoveArgs { tenant, to, operator } = args;
+    let MoveArgs { tenant, to, json, operator } = args;
     let client = operator.client()?;
     let path = format!("/tenants/{tenant}/move");
     let request = MoveTenant { to };
@@ -122,6 +125,9 @@ pub async fn carry(args: MoveArgs) -> Result<(), CliError> {
         moved = moving => moved?,
         () = watch(&client, &tenant) => unreachable!("nobody stops watching"),
     };
+    if json {
+        return output::json(&moved);
+    }
     let MovedTenant { from, to, rows, frozen_ms } = moved;
     if from == to {
         return output::line(format_args!("{tenant} stays in {to}"));
