@@ -24,6 +24,10 @@ use crate::telemetry::log;
 /// How long the end of a server waits for calls of the store that are under way, once everything is drained.
 const STORE_END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After so many tasks, a thread that has always one to run looks for what came on sockets. Tasks of devices that push
+/// much may take a millisecond each.
+const TASKS_BETWEEN_LOOKS: u32 = 8;
+
 /// Run a server.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -94,6 +98,7 @@ fn run(
 ) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(TASKS_BETWEEN_LOOKS)
         .build()
         .map_err(CliError::Runtime)?;
     runtime.block_on(async {

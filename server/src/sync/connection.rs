@@ -13,12 +13,15 @@ use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task;
 
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
 use super::session::{Authority, Effect, Event, Session, Waits, begun_anew, fault};
+use super::turns::SMALL_MESSAGE_BYTES;
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -27,6 +30,8 @@ use crate::telemetry::metrics::Direction;
 const RETRY_AFTER_MS: u64 = 1_000;
 /// Reads and checks that one connection may have under way; the socket is not read beyond them.
 const MAX_WORK_PER_CONNECTION: usize = 8;
+/// A page of more rows is written without holding up other connections.
+const MANY_ROWS: usize = 128;
 /// What the socket's error says first when a message is longer than it may be. The type of the error is hidden.
 const TOO_LONG: &str = "Space limit exceeded";
 
@@ -159,27 +164,30 @@ impl<S: Socket> Connection<S> {
     async fn next_event(&mut self, wakers: &mut Wakers) -> Result<Option<Event>, End> {
         let wait_ms =
             self.session.next_tick_ms().saturating_sub(self.service.shared.clock.now_ms());
-        tokio::select! {
+        let message = tokio::select! {
             biased;
-            () = wakers.newest.superseded() => Err(fault(FaultCode::Superseded, "a newer connection of this device").into()),
+            () = wakers.newest.superseded() => {
+                let fault = fault(FaultCode::Superseded, "a newer connection of this device");
+                return Err(fault.into());
+            }
             _ = wakers.draining.wait_for(|draining| *draining) => {
                 let mut fault = fault(FaultCode::ShuttingDown, "the server is shutting down");
                 fault.retry_after_ms = Some(RETRY_AFTER_MS);
-                Err(fault.into())
+                return Err(fault.into());
             }
-            Some(answer) = wakers.answers.recv() => match answer {
+            Some(answer) = wakers.answers.recv() => return match answer {
                 Ok(result) => Ok(Some(Event::Answered(result))),
                 Err(error) => Err(store_fault(&error).into()),
             },
             Ok(()) = wakers.authority.changed() => {
                 self.reauthorise();
-                Ok(None)
+                return Ok(None);
             }
             _ = wakers.reauthorise.tick() => {
                 self.reauthorise();
-                Ok(None)
+                return Ok(None);
             }
-            Some(done) = self.work.next(), if !self.work.is_empty() => match done? {
+            Some(done) = self.work.next(), if !self.work.is_empty() => return match done? {
                 Done::Event(event) => Ok(Some(*event)),
                 Done::Principal(principal) => {
                     let event = Event::Authorised(authority(&principal));
@@ -187,14 +195,17 @@ impl<S: Socket> Connection<S> {
                     Ok(Some(event))
                 }
             },
-            update = wakers.updates.recv() => match update {
+            update = wakers.updates.recv() => return match update {
                 Ok(update) => Ok(Some(Event::Update(update))),
                 Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
                 Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
             },
-            message = self.socket.next(), if self.may_read() => self.received(message),
-            () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1))) => Ok(Some(Event::Tick)),
-        }
+            message = self.socket.next(), if self.may_read() => message,
+            () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1))) => {
+                return Ok(Some(Event::Tick));
+            }
+        };
+        self.received(message).await
     }
 
     /// What a device may have under way is bounded: it waits in its own socket for the rest.
@@ -202,8 +213,8 @@ impl<S: Socket> Connection<S> {
         self.session.may_read() && self.work.len() < MAX_WORK_PER_CONNECTION
     }
 
-    fn received(
-        &self,
+    async fn received(
+        &mut self,
         message: Option<Result<Message, axum::Error>>,
     ) -> Result<Option<Event>, End> {
         let bytes = match message {
@@ -216,8 +227,13 @@ impl<S: Socket> Connection<S> {
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
         };
         self.service.shared.metrics.message(Direction::In, bytes.len());
-        let frame = envelope::open(&bytes).map_err(|error| protocol(error.to_string()))?;
-        let frame = ClientFrame::from_bytes(&frame).map_err(|error| protocol(error.to_string()))?;
+        let tenant = self.principal.scope().tenant();
+        let turn = self.service.shared.reading.take(tenant, bytes.len()).await;
+        let frame = aside(bytes.len() > SMALL_MESSAGE_BYTES, || {
+            let frame = envelope::open(&bytes).map_err(|error| protocol(error.to_string()))?;
+            ClientFrame::from_bytes(&frame).map_err(|error| protocol(error.to_string()))
+        })?;
+        drop(turn);
         self.service.shared.metrics.frame(Direction::In, frame.kind());
         Ok(Some(Event::Frame(frame)))
     }
@@ -226,11 +242,14 @@ impl<S: Socket> Connection<S> {
         match effect {
             Effect::Send(frame) => self.send_frame(&frame).await,
             Effect::SendShared(update) => {
-                let make = || seal(&self.session.shared_page(&update));
-                let bytes = update.message(self.session.grants_hash(), make);
+                let (bytes, rows) = aside(update.rows() > MANY_ROWS, || {
+                    let make = || seal(&self.session.shared_page(&update));
+                    let bytes = update.message(self.session.grants_hash(), make);
+                    (bytes, update.rows_for(self.session.grants()))
+                });
                 let metrics = &self.service.shared.metrics;
                 metrics.frame(Direction::Out, "page");
-                metrics.rows_sent.inc_by(update.rows_for(self.session.grants()) as u64);
+                metrics.rows_sent.inc_by(rows as u64);
                 self.send(Message::Binary(bytes)).await
             }
             Effect::Submit(push) => {
@@ -309,10 +328,13 @@ impl<S: Socket> Connection<S> {
     async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), End> {
         let metrics = &self.service.shared.metrics;
         metrics.frame(Direction::Out, frame.kind());
-        if let ServerFrame::Page(page) = frame {
-            metrics.rows_sent.inc_by(page.rows.len() as u64);
-        }
-        self.send(message(frame)).await
+        let rows = match frame {
+            ServerFrame::Page(page) => page.rows.len(),
+            _ => 0,
+        };
+        metrics.rows_sent.inc_by(rows as u64);
+        let message = aside(rows > MANY_ROWS, || message(frame));
+        self.send(message).await
     }
 
     /// Queues a message; a device that does not read what waits for it is given up.
@@ -364,6 +386,16 @@ impl<S: Socket> Connection<S> {
             };
             let _ = tokio::time::timeout(limit, last_words).await;
         }
+    }
+}
+
+/// Works without holding up the other connections of this thread, which another thread takes over for large work. Where
+/// there is only this one, as in the simulator, it works all the same.
+fn aside<T>(is_large: bool, work: impl FnOnce() -> T) -> T {
+    if is_large && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        task::block_in_place(work)
+    } else {
+        work()
     }
 }
 

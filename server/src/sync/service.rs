@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Socket};
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
-use super::turns::Turns;
+use super::turns::{SMALL_COMMIT_BYTES, SMALL_MESSAGE_BYTES, Turns};
 use crate::auth::{Authenticator, DevicePrincipal};
 use crate::bus::{self, Bus, Hearer, Notice};
 use crate::clock::SharedClock;
@@ -53,7 +53,9 @@ pub(super) struct Shared {
     pub metrics: Metrics,
     pub clock: SharedClock,
     bus: Bus,
-    turns: Turns,
+    committing: Turns,
+    /// Whose turn it is to have a large message read.
+    pub reading: Turns,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
@@ -75,7 +77,8 @@ impl SyncService {
         let shared = Shared {
             catalog,
             authenticator,
-            turns: Turns::new(limits.large_commits),
+            committing: Turns::new(limits.large_commits, SMALL_COMMIT_BYTES),
+            reading: Turns::new(limits.large_commits, SMALL_MESSAGE_BYTES),
             limits,
             metrics,
             clock,
@@ -154,7 +157,7 @@ impl SyncService {
             tenant: tenant.clone(),
         };
         let (clock, limits) = (Arc::clone(&self.shared.clock), &self.shared.limits);
-        let (turns, own_store) = (self.shared.turns.clone(), Arc::clone(store));
+        let (turns, own_store) = (self.shared.committing.clone(), Arc::clone(store));
         let lane = LaneHandle::start(tenant.clone(), own_store, clock, limits, turns, observer);
         let lane = Arc::new(lane);
         lanes.insert(tenant.clone(), Arc::downgrade(&lane));

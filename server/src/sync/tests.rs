@@ -23,7 +23,7 @@ use farshore_sync_core::wire::{
 
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver, Submission, Submitter};
 use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Waits};
-use super::turns::{SMALL_BYTES, Turns};
+use super::turns::{SMALL_COMMIT_BYTES, Turns};
 use super::update::Update;
 use crate::clock::ManualClock;
 use crate::config::{Config, Settings};
@@ -423,7 +423,7 @@ async fn what_follows_a_push_that_failed_does_not_overtake_it() {
     let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
     let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
     let clock = Arc::new(ManualClock::at(NOW));
-    let (turns, tenant) = (Turns::new(1), "acme".parse().unwrap());
+    let (turns, tenant) = (Turns::new(1, SMALL_COMMIT_BYTES), "acme".parse().unwrap());
     let lane = LaneHandle::start(tenant, Arc::clone(&store), clock, &limits, turns, Unobserved);
     let epoch = store.head().await.unwrap().epoch;
     let submission = |number: u64, from: &Submitter| {
@@ -459,7 +459,7 @@ async fn what_follows_a_push_that_failed_does_not_overtake_it() {
 async fn a_large_commit_waits_for_its_turn_and_a_small_one_does_not() {
     let (catalog, authority) = MemoryCatalog::open(1);
     let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
-    let turns = Turns::new(1);
+    let turns = Turns::new(1, SMALL_COMMIT_BYTES);
     let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
     let mut lanes = Vec::new();
     for name in ["large", "small"] {
@@ -483,9 +483,9 @@ async fn a_large_commit_waits_for_its_turn_and_a_small_one_does_not() {
         Submission { push, from: from.clone() }
     };
 
-    let other = turns.take(&"other".parse().unwrap(), 2 * SMALL_BYTES).await;
+    let other = turns.take(&"other".parse().unwrap(), 2 * SMALL_COMMIT_BYTES).await;
     let (large, mut large_answers) = Submitter::new();
-    lanes[0].0.submit(submission(SMALL_BYTES, lanes[0].1, &large)).await.unwrap();
+    lanes[0].0.submit(submission(SMALL_COMMIT_BYTES, lanes[0].1, &large)).await.unwrap();
     let (small, mut small_answers) = Submitter::new();
     lanes[1].0.submit(submission(10, lanes[1].1, &small)).await.unwrap();
     small_answers.recv().await.unwrap().unwrap();

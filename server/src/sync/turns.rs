@@ -1,6 +1,7 @@
-//! Turns: large commits of all tenants share the processors by turns, so that small ones of other tenants find one.
+//! Turns: large work of all tenants shares the processors by turns, so that small work of other tenants finds one.
 //!
-//! A commit of at most [`SMALL_BYTES`] waits for nobody. Larger ones take one of a few places at a time, which go round
+//! A commit of at most [`SMALL_COMMIT_BYTES`] waits for nobody, and neither does the reading of a message of at most
+//! [`SMALL_MESSAGE_BYTES`]. Larger ones take one of a few places at a time, which go round
 //! among the tenants that wait: each gets as many bytes for a round as any other, and saves up what it does not use
 //! while it waits (deficit round robin, Shreedhar and Varghese 1995). A tenant that pushes ten times as much as others
 //! waits for its own commits and not they for it.
@@ -12,13 +13,18 @@ use farshore_sync_core::ids::TenantId;
 use tokio::sync::oneshot;
 
 /// Largest commit that waits for no turn, in bytes of its transactions.
-pub const SMALL_BYTES: usize = 64 << 10;
-/// What a tenant may commit for each round, in bytes.
+pub const SMALL_COMMIT_BYTES: usize = 64 << 10;
+/// Largest message that is read without a turn, in bytes as it came.
+pub const SMALL_MESSAGE_BYTES: usize = 16 << 10;
+/// What a tenant may do for each round, in bytes.
 const BYTES_PER_ROUND: usize = 256 << 10;
 
 /// Who waits for a turn, and how many have one. Clones are the same turns.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Mutex<Waiting>>);
+pub struct Turns {
+    small_bytes: usize,
+    waiting: Arc<Mutex<Waiting>>,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -30,7 +36,7 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    commits: VecDeque<(usize, oneshot::Sender<Turn>)>,
+    work: VecDeque<(usize, oneshot::Sender<Turn>)>,
     saved_bytes: usize,
 }
 
@@ -39,24 +45,25 @@ struct Queue {
 pub struct Turn(Option<Turns>);
 
 impl Turns {
-    /// So many at a time.
+    /// So many at a time, and what has at most so many bytes without a turn.
     #[must_use]
-    pub fn new(places: usize) -> Self {
+    pub fn new(places: usize, small_bytes: usize) -> Self {
         let (round, tenants) = (VecDeque::new(), HashMap::new());
-        Self(Arc::new(Mutex::new(Waiting { free: places.max(1), round, tenants })))
+        let waiting = Waiting { free: places.max(1), round, tenants };
+        Self { small_bytes, waiting: Arc::new(Mutex::new(waiting)) }
     }
 
-    /// Waits until it is the tenant's turn to commit so many bytes.
+    /// Waits until it is the tenant's turn for work on so many bytes.
     pub async fn take(&self, tenant: &TenantId, bytes: usize) -> Turn {
-        if bytes <= SMALL_BYTES {
+        if bytes <= self.small_bytes {
             return Turn(None);
         }
         let (granted, turn) = oneshot::channel();
         {
             let mut waiting = self.lock();
             let queue = waiting.tenants.entry(tenant.clone()).or_default();
-            queue.commits.push_back((bytes, granted));
-            if queue.commits.len() == 1 {
+            queue.work.push_back((bytes, granted));
+            if queue.work.len() == 1 {
                 waiting.round.push_back(tenant.clone());
             }
         }
@@ -79,7 +86,7 @@ impl Turns {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,15 +96,15 @@ impl Waiting {
         loop {
             let tenant = self.round.pop_front()?;
             let queue = self.tenants.get_mut(&tenant).expect("who is in the round has a queue");
-            let (bytes, _) = queue.commits.front().expect("an empty queue leaves the round");
+            let (bytes, _) = queue.work.front().expect("an empty queue leaves the round");
             if *bytes > queue.saved_bytes {
                 queue.saved_bytes += BYTES_PER_ROUND;
                 self.round.push_back(tenant);
                 continue;
             }
-            let (bytes, granted) = queue.commits.pop_front().expect("it was looked at");
+            let (bytes, granted) = queue.work.pop_front().expect("it was looked at");
             queue.saved_bytes -= bytes;
-            if queue.commits.is_empty() {
+            if queue.work.is_empty() {
                 // Who does not wait saves nothing.
                 self.tenants.remove(&tenant);
             } else {
@@ -127,22 +134,23 @@ mod tests {
         name.parse().unwrap()
     }
 
+    const SMALL: usize = 1 << 10;
     const LARGE: usize = 1 << 20;
 
     #[test]
     fn a_small_commit_waits_for_nobody() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, SMALL);
         let large = turns.take(&tenant("noisy"), LARGE).now_or_never();
         assert!(large.is_some());
         for _ in 0..100 {
-            assert!(turns.take(&tenant("quiet"), SMALL_BYTES).now_or_never().is_some());
+            assert!(turns.take(&tenant("quiet"), SMALL).now_or_never().is_some());
         }
-        assert!(turns.take(&tenant("quiet"), SMALL_BYTES + 1).now_or_never().is_none());
+        assert!(turns.take(&tenant("quiet"), SMALL + 1).now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn tenants_get_the_same_bytes_however_many_commits_wait() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, SMALL);
         let first = turns.take(&tenant("noisy"), LARGE).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -156,7 +164,7 @@ mod tests {
                 }));
             }
         }
-        while turns.lock().tenants.values().map(|queue| queue.commits.len()).sum::<usize>() < 25 {
+        while turns.lock().tenants.values().map(|queue| queue.work.len()).sum::<usize>() < 25 {
             tokio::task::yield_now().await;
         }
         drop(first);
@@ -175,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_no_longer_waits_takes_no_place() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, SMALL);
         let first = turns.take(&tenant("first"), LARGE).await;
         assert!(
             turns.take(&tenant("second"), LARGE).now_or_never().is_none(),

@@ -101,7 +101,13 @@ impl Update {
         }
     }
 
-    /// How many of its rows a device with these scopes sees.
+    /// How many rows it changed.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.committed.rows.len()
+    }
+
+    /// How many of them a device with these scopes gets.
     #[must_use]
     pub fn rows_for(&self, grants: &[Grant]) -> usize {
         self.committed.rows.iter().filter(|row| page::scope_index(grants, row).is_some()).count()
