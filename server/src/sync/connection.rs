@@ -30,8 +30,8 @@ use crate::telemetry::metrics::Direction;
 const RETRY_AFTER_MS: u64 = 1_000;
 /// Reads and checks that one connection may have under way; the socket is not read beyond them.
 const MAX_WORK_PER_CONNECTION: usize = 8;
-/// A page of more rows is written without holding up other connections.
-const MANY_ROWS: usize = 128;
+/// What a row of a page is counted for before the page is written, in bytes.
+const ABOUT_BYTES_PER_ROW: usize = 128;
 /// What the socket's error says first when a message is longer than it may be. The type of the error is hidden.
 const TOO_LONG: &str = "Space limit exceeded";
 
@@ -228,7 +228,7 @@ impl<S: Socket> Connection<S> {
         };
         self.service.shared.metrics.message(Direction::In, bytes.len());
         let tenant = self.principal.scope().tenant();
-        let turn = self.service.shared.reading.take(tenant, bytes.len()).await;
+        let turn = self.service.shared.large_messages.take(tenant, bytes.len()).await;
         let frame = aside(bytes.len() > SMALL_MESSAGE_BYTES, || {
             let frame = envelope::open(&bytes).map_err(|error| protocol(error.to_string()))?;
             ClientFrame::from_bytes(&frame).map_err(|error| protocol(error.to_string()))
@@ -242,11 +242,15 @@ impl<S: Socket> Connection<S> {
         match effect {
             Effect::Send(frame) => self.send_frame(&frame).await,
             Effect::SendShared(update) => {
-                let (bytes, rows) = aside(update.rows() > MANY_ROWS, || {
+                let tenant = self.principal.scope().tenant();
+                let about_bytes = update.rows() * ABOUT_BYTES_PER_ROW;
+                let turn = self.service.shared.large_messages.take(tenant, about_bytes).await;
+                let (bytes, rows) = aside(about_bytes > SMALL_MESSAGE_BYTES, || {
                     let make = || seal(&self.session.shared_page(&update));
                     let bytes = update.message(self.session.grants_hash(), make);
                     (bytes, update.rows_for(self.session.grants()))
                 });
+                drop(turn);
                 let metrics = &self.service.shared.metrics;
                 metrics.frame(Direction::Out, "page");
                 metrics.rows_sent.inc_by(rows as u64);
@@ -333,7 +337,8 @@ impl<S: Socket> Connection<S> {
             _ => 0,
         };
         metrics.rows_sent.inc_by(rows as u64);
-        let message = aside(rows > MANY_ROWS, || message(frame));
+        let is_large = rows * ABOUT_BYTES_PER_ROW > SMALL_MESSAGE_BYTES;
+        let message = aside(is_large, || message(frame));
         self.send(message).await
     }
 

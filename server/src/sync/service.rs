@@ -54,8 +54,8 @@ pub(super) struct Shared {
     pub clock: SharedClock,
     bus: Bus,
     committing: Turns,
-    /// Whose turn it is to have a large message read.
-    pub reading: Turns,
+    /// Whose turn it is to have a large message read, or a commit written as one.
+    pub large_messages: Turns,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
@@ -78,7 +78,7 @@ impl SyncService {
             catalog,
             authenticator,
             committing: Turns::new(limits.large_commits, SMALL_COMMIT_BYTES),
-            reading: Turns::new(limits.large_commits, SMALL_MESSAGE_BYTES),
+            large_messages: Turns::new(limits.large_commits, SMALL_MESSAGE_BYTES),
             limits,
             metrics,
             clock,

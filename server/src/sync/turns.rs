@@ -1,7 +1,7 @@
 //! Turns: large work of all tenants shares the processors by turns, so that small work of other tenants finds one.
 //!
-//! A commit of at most [`SMALL_COMMIT_BYTES`] waits for nobody, and neither does the reading of a message of at most
-//! [`SMALL_MESSAGE_BYTES`]. Larger ones take one of a few places at a time, which go round
+//! A commit of at most [`SMALL_COMMIT_BYTES`] waits for nobody, and neither does reading a message of at most
+//! [`SMALL_MESSAGE_BYTES`], or writing one for others. Larger ones take one of a few places at a time, which go round
 //! among the tenants that wait: each gets as many bytes for a round as any other, and saves up what it does not use
 //! while it waits (deficit round robin, Shreedhar and Varghese 1995). A tenant that pushes ten times as much as others
 //! waits for its own commits and not they for it.
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 /// Largest commit that waits for no turn, in bytes of its transactions.
 pub const SMALL_COMMIT_BYTES: usize = 64 << 10;
-/// Largest message that is read without a turn, in bytes as it came.
+/// Largest message that is read or written without a turn, in bytes on the wire or as they are estimated.
 pub const SMALL_MESSAGE_BYTES: usize = 16 << 10;
 /// What a tenant may do for each round, in bytes.
 const BYTES_PER_ROUND: usize = 256 << 10;
