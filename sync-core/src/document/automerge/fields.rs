@@ -58,8 +58,8 @@ fn check_range(position: usize, count: usize, length: usize) -> Result<(), Acces
 pub(super) struct TextInHand<'e> {
     path: &'e DocumentPath,
     text: ObjId,
-    /// Its code points.
-    length: usize,
+    /// Its code points, where that is known without asking.
+    length: Option<usize>,
 }
 
 impl<'e> TextInHand<'e> {
@@ -70,11 +70,7 @@ impl<'e> TextInHand<'e> {
     ) -> Result<Self, AccessError> {
         match before {
             Some(before) if before.path == path => Ok(before),
-            _ => {
-                let text = find(transaction, path, FieldKind::Text)?;
-                let length = transaction.length(&text);
-                Ok(Self { path, text, length })
-            }
+            _ => Ok(Self { path, text: find(transaction, path, FieldKind::Text)?, length: None }),
         }
     }
 }
@@ -92,12 +88,13 @@ pub(super) fn perform<'e>(
     match edit {
         DocumentEdit::SpliceText { path, position, delete, insert } => {
             let mut found = TextInHand::find(transaction, path, before)?;
-            check_range(*position, *delete, found.length)?;
+            let length = found.length.unwrap_or_else(|| transaction.length(&found.text));
+            check_range(*position, *delete, length)?;
             let deleted = delete.cast_signed();
             let done = transaction.splice_text(&found.text, *position, deleted, insert);
-            found.length += insert.chars().count();
             // What goes may be longer than it was said to be, where a foreign editor put characters in as one.
-            *in_hand = Some(found).filter(|_| *delete == 0);
+            found.length = (*delete == 0).then(|| length + insert.chars().count());
+            *in_hand = Some(found);
             done
         }
         DocumentEdit::Put { path, key, value } => {
