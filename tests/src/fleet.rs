@@ -7,8 +7,7 @@ use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::row::RowState;
 use farshore_sync_core::value::Value;
-
-use crate::seeds::Chance;
+use test_chance::Chance;
 
 /// The schema file.
 pub const SCHEMA: &str = include_str!("../schemas/fleet.json");

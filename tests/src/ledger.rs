@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use test_chance::Chance;
 
 use crate::deadline::{LATER, eventually, within_deadline};
 use crate::proxy::{Direction, Proxy};
 use crate::replica::Replica;
-use crate::seeds::Chance;
 use crate::server::{Server, TENANT};
 
 /// Longest time between the first bytes of a sync and the kill.

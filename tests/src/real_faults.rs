@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use test_chance::Chance;
 
 use crate::deadline::{Deadline, LATER, within_deadline};
 use crate::ledger::{check_equal, flow, for_a_moment, stall_at_times, step, tally};
 use crate::proxy::{Direction, Proxy};
 use crate::replica::Replica;
-use crate::seeds::Chance;
 use crate::server::{Server, ServerOptions};
 
 /// Kills or partitions of one world.

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use test_chance::Chance;
+
 /// The variable that repeats a run.
 pub const SEED_VARIABLE: &str = "FARSHORE_TEST_SEED";
 
@@ -39,33 +41,5 @@ impl Drop for Seed {
     #[expect(clippy::print_stderr, reason = "whoever reads a failed run needs its seed")]
     fn drop(&mut self) {
         eprintln!("{}: done with {SEED_VARIABLE}={}", self.test, self.seed);
-    }
-}
-
-/// A small generator (SplitMix64); the same seed gives the same numbers everywhere.
-#[derive(Debug, Clone)]
-pub struct Chance {
-    state: u64,
-}
-
-impl Chance {
-    /// The numbers of a seed.
-    #[must_use]
-    pub const fn of(seed: u64) -> Self {
-        Self { state: seed ^ 0x6a09_e667_f3bc_c908 }
-    }
-
-    /// The next number.
-    pub const fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// The next number below a bound that is not zero.
-    pub const fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }

@@ -17,11 +17,11 @@ use farshore_sync_core::ids::{DeviceId, RowId, UserId};
 use farshore_sync_core::schema::{ColumnType, Schema};
 use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::{Grant, Rights};
+use test_chance::Chance;
 use tokio::runtime::Handle;
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::causal::{self, Read, Seen};
-use crate::chance::Chance;
 use crate::history::{Cell, Deed, RowKey, View};
 use crate::network::{Dialling, Network};
 use crate::plan::{Op, OpKind};

@@ -23,8 +23,8 @@ use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::digest::{Buckets, DigestKey};
 use farshore_sync_core::ids::{CollectionId, DeviceId, Scope, TenantId};
 use farshore_sync_core::schema::Schema;
+use test_chance::Chance;
 
-use crate::chance::Chance;
 use crate::time::Timeline;
 
 /// Calls of one run after which the server is taken for one that goes round in circles: no run needs a tenth of them.

@@ -12,13 +12,13 @@
 //! - [`shrink`]: makes a failing plan smaller. [`campaign`]: many seeds.
 //! - `bank` (a feature): how well the harness catches the bugs of the bug bank.
 //! - [`resources`]: what runs have to give back.
-//! - [`chance`]: everything random.
+//!
+//! Everything random comes from `test_chance`.
 
 #[cfg(feature = "bugs")]
 pub mod bank;
 pub mod campaign;
 pub mod causal;
-pub mod chance;
 pub mod device;
 pub mod disk;
 pub mod history;

@@ -18,11 +18,11 @@ use farshore_sync_core::mutation::Transaction;
 use farshore_sync_core::row::RowState;
 use farshore_sync_core::wire::{ClientFrame, Frame as _, RowPayload, ServerFrame};
 use futures_util::{Sink, Stream};
+use test_chance::Chance;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite;
 
-use crate::chance::Chance;
 use crate::time::Timeline;
 
 /// Bytes that one direction of a connection takes before the writer has to wait.

@@ -3,8 +3,8 @@
 //! A plan is plain data, so that a failing one can be made smaller step by step.
 
 use farshore_sync_core::wire::Rights;
+use test_chance::Chance;
 
-use crate::chance::Chance;
 use crate::disk::DiskProfile;
 use crate::network::{Dialling, Direction, Flow};
 use crate::shape::Shape;

@@ -5,8 +5,7 @@ use farshore_sync_core::ids::{RowId, Scope};
 use farshore_sync_core::schema::{ColumnType, Schema};
 use farshore_sync_core::value::Value;
 use serde_json::{Value as Json, json};
-
-use crate::chance::Chance;
+use test_chance::Chance;
 
 /// The field of a document that runs write to.
 pub const TEXT_FIELD: &str = "body";

@@ -6,9 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use farshore_client::environment::Environment;
 use farshore_server::clock::Clock;
+use test_chance::Chance;
 use tokio::time::Instant;
-
-use crate::chance::Chance;
 
 /// What every wall clock shows when a run begins, in milliseconds since 1970.
 pub const START_MS: u64 = 1_800_000_000_000;

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use fault_vfs::{Chance, Crash, Disk, Image, Op, Replay, Syncs};
+use fault_vfs::{Crash, Disk, Image, Op, Replay, Syncs};
+use test_chance::Chance;
 
 use crate::subject::{Problem, Subject};
 use crate::workload::{Recording, scratch};

@@ -13,7 +13,7 @@ use farshore_client::vault::MemoryVault;
 use farshore_sync_core::ids::DeviceId;
 use farshore_sync_core::replica::{Standing, StoreReply, StoreRequest};
 use farshore_sync_core::value::Value;
-use fault_vfs::Chance;
+use test_chance::Chance;
 
 use crate::hub::{Hub, Versions};
 use crate::shape::{self, NOW_MS, SITES};

@@ -8,7 +8,8 @@
 use std::io;
 use std::path::Path;
 
-use fault_vfs::{Call, Chance, Crash, Disk, Fault, How, Log, Op, Repeat, Replay, Syncs};
+use fault_vfs::{Call, Crash, Disk, Fault, How, Log, Op, Repeat, Replay, Syncs};
+use test_chance::Chance;
 
 use crate::crashes::{Report, judge};
 use crate::subject::{Observation, Problem, Subject};

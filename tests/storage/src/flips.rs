@@ -9,7 +9,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use fault_vfs::{Chance, Crash, Disk, Image, Replay, Syncs};
+use fault_vfs::{Crash, Disk, Image, Replay, Syncs};
+use test_chance::Chance;
 
 use crate::crashes::Report;
 use crate::subject::{Observation, Problem, Subject};

@@ -17,7 +17,7 @@ use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::UserId;
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::value::Value;
-use fault_vfs::Chance;
+use test_chance::Chance;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::shape::{self, LIKES, NOTES, NOW_MS, SITE, SITES, TAGS, TITLE, VISITS};

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use system_tests::deadline::{LATER, within_deadline};
 use system_tests::proxy::{Direction, Proxy};
 use system_tests::replica::{Replica, row_id};
-use system_tests::seeds::{Chance, Seed};
+use system_tests::seeds::Seed;
 use system_tests::server::{Server, ServerOptions};
+use test_chance::Chance;
 
 /// Transactions of one run.
 const STEPS: u64 = 400;

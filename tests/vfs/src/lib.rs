@@ -7,17 +7,14 @@
 //! - `shim`: the C functions, and all `unsafe` of the workspace.
 //! - `disk`: what is recorded and what fails, for one folder.
 //! - `replay`: from a record to crash images.
-//! - `chance`: what is random, from a seed.
 //!
 //! Not recorded: the index of the write-ahead log, which is shared memory and is made anew after a crash, and files
 //! that the product writes without SQLite.
 
-mod chance;
 mod disk;
 mod replay;
 mod shim;
 
-pub use chance::Chance;
 pub use disk::{Call, Disk, Fault, How, Log, Name, Op, Repeat, Syncs};
 pub use replay::{Crash, Image, Replay, SECTORS_BYTES};
 pub use shim::{InstallError, install};

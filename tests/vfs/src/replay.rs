@@ -10,7 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::chance::Chance;
+use test_chance::Chance;
+
 use crate::disk::{Log, Name, Op};
 
 /// What disks write as a whole, in bytes: a sector of old ones, and a page of new ones.

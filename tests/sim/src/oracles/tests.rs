@@ -12,10 +12,10 @@ use farshore_sync_core::ids::{CollectionId, RowId};
 use farshore_sync_core::schema::ColumnType;
 use farshore_sync_core::wire::{Frame as _, Page, RowEntry, RowPayload, ServerFrame};
 use futures_util::SinkExt as _;
+use test_chance::Chance;
 use tokio::runtime::Builder;
 
 use super::*;
-use crate::chance::Chance;
 use crate::history::Transaction;
 use crate::network::{Network, SUSPENSION_LIMIT_MS};
 use crate::platform::TENANTS;

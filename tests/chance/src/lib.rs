@@ -1,4 +1,6 @@
-//! Chance that repeats: everything random in a run comes from its seed through here.
+//! Chance that repeats: everything random in a trial comes from its seed through here.
+//!
+//! What a seed means never changes: seeds that failed once are kept and run again for ever.
 
 /// A small generator (SplitMix64); the same seed gives the same numbers everywhere.
 #[derive(Debug, Clone)]
