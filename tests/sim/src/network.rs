@@ -3,30 +3,28 @@
 //! Within one direction of one connection messages keep their order, as TCP keeps it; between directions and
 //! connections they do not. A connection that lost a message breaks before it delivers a later one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::extract::ws;
-use bytes::Bytes;
 use farshore_api::envelope;
-use farshore_sync_core::mutation::Transaction;
-use farshore_sync_core::row::RowState;
-use farshore_sync_core::wire::{ClientFrame, Frame as _, RowPayload, ServerFrame};
-use futures_util::{Sink, Stream};
+use farshore_sync_core::wire::{Frame as _, ServerFrame};
 use test_chance::Chance;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::tungstenite;
 
+use self::ends::End;
+use self::narrate::narrate;
+use self::pipe::{Pipe, PipeState};
 use crate::time::Timeline;
 
-/// Bytes that one direction of a connection takes before the writer has to wait.
-const WINDOW_BYTES: usize = 256 << 10;
+mod ends;
+mod narrate;
+mod pipe;
+
+pub use ends::{Broken, ClientEnd, ServerEnd};
+pub use narrate::narrate_frames;
+
 /// How a client frame begins that carries a token: tokens are signed with fresh randomness and kept out of the trace.
 const TOKEN_FRAME: [u8; 2] = [0x82, 0x05];
 
@@ -143,55 +141,6 @@ struct Link {
     up: Weak<Pipe>,
     down: Weak<Pipe>,
 }
-
-/// One direction of one connection.
-struct Pipe {
-    network: Weak<Mutex<State>>,
-    device: usize,
-    number: u64,
-    direction: Direction,
-    state: Mutex<PipeState>,
-}
-
-struct PipeState {
-    queue: VecDeque<(Instant, Item)>,
-    last_at: Instant,
-    bytes: usize,
-    flow: Flow,
-    lost_something: bool,
-    truncate_next: bool,
-    broken: bool,
-    reader_gone: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    chance: Chance,
-}
-
-#[derive(Debug)]
-enum Item {
-    Message(Bytes),
-    /// The message came in part, and nothing after it.
-    Cut(Bytes),
-    Close,
-}
-
-/// One end of a connection.
-struct End {
-    incoming: Arc<Pipe>,
-    outgoing: Arc<Pipe>,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-/// The connection broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the connection broke")]
-pub struct Broken;
-
-/// The device's end of a connection.
-pub struct ClientEnd(End);
-
-/// The server's end of a connection.
-pub struct ServerEnd(End);
 
 impl Network {
     /// A network on which everything works, with latencies between two numbers of milliseconds.
@@ -405,14 +354,18 @@ impl Network {
     }
 }
 
+impl fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
 impl State {
     fn record(&mut self, pipe: &Pipe, message: &[u8]) {
         self.sent.messages += 1;
         let opened = envelope::open(message);
         let frame = opened.as_deref().unwrap_or_default();
-        if NARRATE.load(Ordering::Relaxed) {
-            narrate(self.timeline.elapsed_ms(), pipe, frame);
-        }
+        narrate(self.timeline.elapsed_ms(), pipe, frame);
         let hasher = self.trace.entry((pipe.device, pipe.number)).or_default();
         hasher.update(&self.timeline.elapsed_ms().to_le_bytes());
         hasher.update(&[pipe.direction as u8]);
@@ -450,59 +403,6 @@ impl State {
     }
 }
 
-/// Prints every frame of the runs of this process as it is sent.
-static NARRATE: AtomicBool = AtomicBool::new(false);
-
-/// Wants every frame printed from now on.
-pub fn narrate_frames() {
-    NARRATE.store(true, Ordering::Relaxed);
-}
-
-#[expect(clippy::print_stderr, reason = "whoever asks for every frame wants to read them")]
-fn narrate(now_ms: u64, pipe: &Pipe, frame: &[u8]) {
-    let (device, number) = (pipe.device, pipe.number);
-    match pipe.direction {
-        Direction::Up => match ClientFrame::from_bytes(frame) {
-            Ok(ClientFrame::Push(push)) => {
-                let read = push.transactions.iter().map(|bytes| Transaction::decode(bytes));
-                let read: Vec<_> = read.collect();
-                eprintln!("{now_ms:>8} {device}.{number} > push {} {read:?}", push.settled);
-            }
-            frame => eprintln!("{now_ms:>8} {device}.{number} > {frame:?}"),
-        },
-        Direction::Down => match ServerFrame::from_bytes(frame) {
-            Ok(ServerFrame::Page(page)) => {
-                eprintln!(
-                    "{now_ms:>8} {device}.{number} < page {:?} {:?}",
-                    page.positions, page.checkpoint
-                );
-                for row in &page.rows {
-                    let (scope, collection, id) = (row.scope, row.collection.0, row.row);
-                    match &row.payload {
-                        RowPayload::State(bytes) => {
-                            eprintln!(
-                                "{:>20} {scope}/{collection}/{id} {:?}",
-                                "row",
-                                RowState::decode(bytes)
-                            );
-                        }
-                        other => eprintln!("{:>20} {scope}/{collection}/{id} {other:?}", "row"),
-                    }
-                }
-                for chunk in &page.chunks {
-                    let (collection, id, bytes) =
-                        (chunk.collection.0, chunk.row, chunk.change.len());
-                    eprintln!(
-                        "{:>20} {collection}/{id}.{} {bytes} bytes",
-                        "change", chunk.column.0
-                    );
-                }
-            }
-            frame => eprintln!("{now_ms:>8} {device}.{number} < {frame:?}"),
-        },
-    }
-}
-
 /// Whether a word stands in some bytes.
 #[must_use]
 pub fn holds(bytes: &[u8], word: &[u8]) -> bool {
@@ -516,305 +416,4 @@ pub fn holds(bytes: &[u8], word: &[u8]) -> bool {
         rest = &rest[1..];
     }
     false
-}
-
-impl PipeState {
-    fn new(flow: Flow, chance: Chance) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            last_at: Instant::now(),
-            bytes: 0,
-            flow,
-            lost_something: false,
-            truncate_next: false,
-            broken: false,
-            reader_gone: false,
-            reader: None,
-            writer: None,
-            chance,
-        }
-    }
-
-    /// Whether a writer finds out that nobody reads: not through a way on which everything vanishes.
-    fn is_over(&self) -> bool {
-        self.broken || (self.reader_gone && self.flow != Flow::Lost)
-    }
-
-    fn wake_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-
-    fn wake_writer(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
-    }
-}
-
-impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, PipeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn break_off(&self) {
-        let mut state = self.lock();
-        state.broken = true;
-        state.queue.clear();
-        state.wake_reader();
-        state.wake_writer();
-    }
-
-    fn set_flow(&self, flow: Flow) {
-        let mut state = self.lock();
-        let must_break = flow != Flow::Lost && state.lost_something;
-        if must_break && state.chance.once_in(2) {
-            // Nobody is told: the connection stays a hole until one side gives it up.
-            return;
-        }
-        state.flow = flow;
-        state.wake_reader();
-        drop(state);
-        if must_break {
-            self.break_off();
-        }
-    }
-
-    fn latency(&self, state: &mut PipeState) -> Duration {
-        let (least, most) = self.network.upgrade().map_or((0, 0), |network| {
-            network.lock().unwrap_or_else(PoisonError::into_inner).latency_ms
-        });
-        Duration::from_millis(state.chance.between(least, most))
-    }
-
-    fn put(&self, item: Item) {
-        let mut state = self.lock();
-        if state.broken || state.reader_gone {
-            return;
-        }
-        if state.flow == Flow::Lost {
-            state.lost_something = true;
-            return;
-        }
-        let at = (Instant::now() + self.latency(&mut state)).max(state.last_at);
-        state.last_at = at;
-        let item = match item {
-            Item::Message(bytes) if state.truncate_next && !bytes.is_empty() => {
-                state.truncate_next = false;
-                let kept = state.chance.below(bytes.len() as u64) as usize;
-                Item::Cut(bytes.slice(..kept))
-            }
-            item => item,
-        };
-        if let Item::Message(bytes) | Item::Cut(bytes) = &item {
-            state.bytes += bytes.len();
-        }
-        state.queue.push_back((at, item));
-        state.wake_reader();
-    }
-
-    fn send(&self, message: Bytes) -> Result<(), Broken> {
-        {
-            let state = self.lock();
-            if state.is_over() {
-                return Err(Broken);
-            }
-        }
-        if let Some(network) = self.network.upgrade() {
-            network.lock().unwrap_or_else(PoisonError::into_inner).record(self, &message);
-        }
-        self.put(Item::Message(message));
-        Ok(())
-    }
-
-    fn count_delivery(&self) {
-        if self.direction == Direction::Down
-            && let Some(network) = self.network.upgrade()
-        {
-            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
-            *network.delivered.entry(self.device).or_default() += 1;
-            network.deliveries.0.notify_one();
-        }
-    }
-
-    fn poll_room(&self, context: &Context<'_>) -> Poll<Result<(), Broken>> {
-        let mut state = self.lock();
-        if state.is_over() {
-            return Poll::Ready(Err(Broken));
-        }
-        if state.bytes < WINDOW_BYTES {
-            return Poll::Ready(Ok(()));
-        }
-        state.writer = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl End {
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, Broken>>> {
-        loop {
-            let deadline = {
-                let mut state = self.incoming.lock();
-                if state.broken {
-                    return Poll::Ready(Some(Err(Broken)));
-                }
-                state.reader = Some(context.waker().clone());
-                match state.queue.front() {
-                    Some((at, _)) if state.flow != Flow::Held => {
-                        if *at <= Instant::now() {
-                            let (_, item) = state.queue.pop_front().expect("it was just looked at");
-                            if let Item::Message(bytes) | Item::Cut(bytes) = &item {
-                                state.bytes -= bytes.len();
-                            }
-                            state.wake_writer();
-                            drop(state);
-                            self.incoming.count_delivery();
-                            return Poll::Ready(Some(Ok(item)));
-                        }
-                        *at
-                    }
-                    _ => return Poll::Pending,
-                }
-            };
-            let sleep = self.sleep.insert(Box::pin(tokio::time::sleep_until(deadline)));
-            if sleep.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// A message that came in part ends its connection.
-    fn cut_here(&self) {
-        self.incoming.break_off();
-        self.outgoing.break_off();
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.outgoing.put(Item::Close);
-        let mut incoming = self.incoming.lock();
-        incoming.reader_gone = true;
-        incoming.wake_writer();
-    }
-}
-
-impl fmt::Debug for Network {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Network").finish_non_exhaustive()
-    }
-}
-
-fn client_error(broken: Broken) -> tungstenite::Error {
-    tungstenite::Error::Io(std::io::Error::new(std::io::ErrorKind::ConnectionReset, broken))
-}
-
-impl Stream for ClientEnd {
-    type Item = Result<tungstenite::Message, tungstenite::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|item| {
-            Some(match item? {
-                Ok(Item::Message(bytes)) => Ok(tungstenite::Message::Binary(bytes)),
-                Ok(Item::Cut(bytes)) => {
-                    self.0.cut_here();
-                    Ok(tungstenite::Message::Binary(bytes))
-                }
-                Ok(Item::Close) => Ok(tungstenite::Message::Close(None)),
-                Err(broken) => Err(client_error(broken)),
-            })
-        })
-    }
-}
-
-impl Sink<tungstenite::Message> for ClientEnd {
-    type Error = tungstenite::Error;
-
-    fn poll_ready(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.poll_room(context).map_err(client_error)
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: tungstenite::Message) -> Result<(), Self::Error> {
-        match message {
-            tungstenite::Message::Binary(bytes) => {
-                self.0.outgoing.send(bytes).map_err(client_error)
-            }
-            tungstenite::Message::Close(_) => {
-                self.0.outgoing.put(Item::Close);
-                Ok(())
-            }
-            tungstenite::Message::Text(_)
-            | tungstenite::Message::Ping(_)
-            | tungstenite::Message::Pong(_)
-            | tungstenite::Message::Frame(_) => Ok(()),
-        }
-    }
-
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.poll_room(context).map_err(client_error)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.put(Item::Close);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Stream for ServerEnd {
-    type Item = Result<ws::Message, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|item| {
-            Some(match item? {
-                Ok(Item::Message(bytes)) => Ok(ws::Message::Binary(bytes)),
-                Ok(Item::Cut(bytes)) => {
-                    self.0.cut_here();
-                    Ok(ws::Message::Binary(bytes))
-                }
-                Ok(Item::Close) => Ok(ws::Message::Close(None)),
-                Err(broken) => Err(axum::Error::new(broken)),
-            })
-        })
-    }
-}
-
-impl Sink<ws::Message> for ServerEnd {
-    type Error = axum::Error;
-
-    fn poll_ready(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.poll_room(context).map_err(axum::Error::new)
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: ws::Message) -> Result<(), Self::Error> {
-        match message {
-            ws::Message::Binary(bytes) => self.0.outgoing.send(bytes).map_err(axum::Error::new),
-            ws::Message::Close(_) => {
-                self.0.outgoing.put(Item::Close);
-                Ok(())
-            }
-            ws::Message::Text(_) | ws::Message::Ping(_) | ws::Message::Pong(_) => Ok(()),
-        }
-    }
-
-    fn poll_flush(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.poll_room(context).map_err(axum::Error::new)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.outgoing.put(Item::Close);
-        Poll::Ready(Ok(()))
-    }
 }
