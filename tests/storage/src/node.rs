@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use farshore_store_sqlite::JournalMode;
-use fault_vfs::Chance;
+use test_chance::Chance;
 
 use crate::subject::{Observation, Problem, Subject};
 use crate::tenant::{OpenTenant, Tenant, catalog, runtime, scope};
