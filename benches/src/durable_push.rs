@@ -39,8 +39,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         leg += 1;
         let tenant = format!("durable-push-{leg}");
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
-        let ids = flights::ids(rows, device::now_ms())?;
-        let loads = prepare(&server, &tenant, &schema, &ids, &flights)?;
+        let loads = prepare(&server, &tenant, &schema, &flights)?;
         let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
         let rate = load::push_all(loads)?;
         busy.push(format!("generator {}, server {}", generator.describe(), serving.describe()));
@@ -89,10 +88,9 @@ pub fn prepare(
     server: &Server,
     tenant: &str,
     schema: &Schema,
-    ids: &[RowId],
     flights: &[Flight],
 ) -> Outcome<Vec<Load>> {
-    prepare_on(&[server], tenant, schema, ids, flights)
+    prepare_on(&[server], tenant, schema, flights)
 }
 
 /// The load of each device, on several servers in turns.
@@ -100,10 +98,11 @@ pub fn prepare_on(
     servers: &[&Server],
     tenant: &str,
     schema: &Schema,
-    ids: &[RowId],
     flights: &[Flight],
 ) -> Outcome<Vec<Load>> {
     let per_device = flights.len() / DEVICES;
+    let now_ms = device::now_ms();
+    let ids = flights::ids_of_devices(DEVICES, per_device, ROWS_PER_TRANSACTION, now_ms)?;
     let parts = ids.chunks(per_device).zip(flights.chunks(per_device)).enumerate();
     let load = |(site, (ids, flights)): (usize, (&[RowId], &[Flight]))| {
         let server = servers[site % servers.len()];

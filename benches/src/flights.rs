@@ -73,6 +73,26 @@ pub fn ids(count: usize, now_ms: u64) -> Outcome<Vec<RowId>> {
     (0..count).map(id).collect()
 }
 
+/// The ids of some devices' rows, device by device, as they make them when they write at the same time, each so many at
+/// once: what the devices write in one moment lies together.
+pub fn ids_of_devices(
+    devices: usize,
+    rows_per_device: usize,
+    at_once: usize,
+    now_ms: u64,
+) -> Outcome<Vec<RowId>> {
+    ensure(rows_per_device.is_multiple_of(at_once), || "a transaction is not whole".into())?;
+    let made = ids(devices * rows_per_device, now_ms)?;
+    let of_device = |device: usize| {
+        let made = &made;
+        (0..rows_per_device).map(move |row| {
+            let (moment, within) = (row / at_once, row % at_once);
+            made[(moment * devices + device) * at_once + within]
+        })
+    };
+    Ok((0..devices).flat_map(of_device).collect())
+}
+
 fn types() -> Outcome<[ColumnType; COLUMNS]> {
     let schema = Schema::parse(SCHEMA)?;
     let flights = schema.collection_named(COLLECTION).ok_or("no flights")?;
@@ -116,6 +136,17 @@ mod tests {
         assert_eq!(flights[0][3], ("dep_time", Value::Int(517)));
         assert_eq!(flights[0][18], ("time_hour", Value::Timestamp(1_357_034_400_000_000)));
         assert!(read(336_777).is_err());
+    }
+
+    #[test]
+    fn devices_that_write_together_have_ids_between_each_other() {
+        let ids = ids_of_devices(3, 4, 2, 1_700_000_000_000).unwrap();
+        let mut by_moment: Vec<&RowId> = Vec::new();
+        for moment in 0..2 {
+            by_moment.extend((0..3).flat_map(|device| &ids[device * 4 + moment * 2..][..2]));
+        }
+        assert!(by_moment.is_sorted(), "first everybody's first transaction, then the second");
+        assert!(ids_of_devices(3, 5, 2, 0).is_err());
     }
 
     #[test]

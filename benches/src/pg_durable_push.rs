@@ -36,8 +36,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         leg += 1;
         let tenant = format!("durable-push-{leg}");
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
-        let ids = flights::ids(flights.len(), device::now_ms())?;
-        let loads = prepare(&server, &tenant, &schema, &ids, &flights)?;
+        let loads = prepare(&server, &tenant, &schema, &flights)?;
         postgres.checkpoint()?;
         let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
         let rate = load::push_all(loads)?;

@@ -5,9 +5,8 @@
 
 use farshore_sync_core::schema::Schema;
 
-use crate::device;
 use crate::durable_push::{flights_by_site, prepare_on};
-use crate::flights::{self, SCHEMA_BY_SITE};
+use crate::flights::SCHEMA_BY_SITE;
 use crate::legs::in_turns;
 use crate::load;
 use crate::machine::Busy;
@@ -41,8 +40,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         leg += 1;
         let tenant = format!("fanout-{leg}");
         servers[0].create_tenant(&tenant, SCHEMA_BY_SITE)?;
-        let ids = flights::ids(flights.len(), device::now_ms())?;
-        let loads = prepare_on(servers, &tenant, &schema, &ids, &flights)?;
+        let loads = prepare_on(servers, &tenant, &schema, &flights)?;
         postgres.checkpoint()?;
         let busy: Vec<Busy> = servers.iter().map(|server| Busy::of(server.process())).collect();
         let rate = load::push_all(loads)?;

@@ -40,7 +40,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         leg += 1;
         let tenant = format!("single-write-{leg}");
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
-        let ids = flights::ids(flights.len(), device::now_ms())?;
+        let ids = flights::ids_of_devices(DEVICES, rows_per_device, 1, device::now_ms())?;
         let parts = ids.chunks(rows_per_device).zip(flights.chunks(rows_per_device)).enumerate();
         let loads = parts.map(|(site, (ids, flights))| {
             let grant = format!("site/{}:rw", site_id(site));
