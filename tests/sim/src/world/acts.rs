@@ -61,7 +61,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn write(&mut self, device: usize, ops: &[Op]) {
+    fn write(&mut self, device: usize, ops: &[Op]) {
         self.looked[device] = None;
         let device = &mut self.devices[device];
         let tenant = device.tenant;
@@ -98,7 +98,7 @@ impl World<'_> {
     }
 
     /// What waits on a device for the answer of a server that was lost comes to the restored one once more.
-    pub(super) fn note_resent(&mut self, device: usize) {
+    fn note_resent(&mut self, device: usize) {
         let Some(client) = self.devices[device].client() else {
             self.was_off_at_a_restore[device] = true;
             return;
@@ -127,7 +127,7 @@ impl World<'_> {
         self.watches[device].forget();
     }
 
-    pub(super) async fn grant(&mut self, device: usize, rights: &[Option<Rights>]) {
+    async fn grant(&mut self, device: usize, rights: &[Option<Rights>]) {
         let tenant = self.devices[device].tenant;
         // The first device of a tenant sees everything to the end.
         if device < self.plan.tenants.len() {
@@ -169,7 +169,7 @@ impl World<'_> {
     }
 
     /// Everything that the server knows is what the backup knows: rights and schemas too.
-    pub(super) async fn restore(&mut self) {
+    async fn restore(&mut self) {
         self.platform.crash();
         if self.platform.disk().restore() {
             for tenant in 0..self.plan.tenants.len() {
@@ -195,7 +195,7 @@ impl World<'_> {
     }
 
     /// The app looks at what was refused. What it does not know for certain to be refused it leaves alone.
-    pub(super) fn review(&mut self, device: usize, pick: u64, again: bool) {
+    fn review(&mut self, device: usize, pick: u64, again: bool) {
         self.looked[device] = None;
         self.watches[device].forget();
         let tenant = self.devices[device].tenant;

@@ -70,7 +70,7 @@ impl World<'_> {
     }
 
     /// What the devices say became of their transactions.
-    pub(super) fn settle_fates(&mut self) {
+    fn settle_fates(&mut self) {
         for device in &self.devices {
             let Some(client) = device.client() else { continue };
             let Ok(entries) = client.quarantine() else { continue };
@@ -96,7 +96,7 @@ impl World<'_> {
     }
 
     /// Where rights never changed, nothing is accepted that a device had no right to.
-    pub(super) fn check_rights(&mut self) {
+    fn check_rights(&mut self) {
         let changes = |action: &Action| matches!(action, Action::Grant { .. } | Action::Restore);
         if self.plan.steps.iter().any(|step| changes(&step.action)) {
             return;
@@ -117,7 +117,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) async fn check_digests(&mut self, tenant: usize, store: &dyn TenantStore) {
+    async fn check_digests(&mut self, tenant: usize, store: &dyn TenantStore) {
         let differing = store.scrub().await.expect("the memory store reads");
         if !differing.is_empty() {
             self.violations
@@ -144,7 +144,7 @@ impl World<'_> {
     }
 
     /// No stamp that the server keeps may be further ahead of it than the protocol allows.
-    pub(super) async fn check_clocks(&mut self, shape: &Shape, store: &dyn TenantStore) {
+    async fn check_clocks(&mut self, shape: &Shape, store: &dyn TenantStore) {
         let latest_ms = self.platform.clock().now_ms() + MAX_FUTURE_DRIFT_MS + SERVER_DRIFT_MS;
         let scopes = shape.scopes().into_iter().map(|scope| ScopeRead::from_checkpoint(scope, 0));
         let scopes = scopes.collect();

@@ -53,7 +53,7 @@ impl World<'_> {
     }
 
     /// The first device of a tenant gets the newest app that any device has, so that it knows every column.
-    pub(super) fn let_the_first_see_all(&mut self) {
+    fn let_the_first_see_all(&mut self) {
         for first in 0..self.plan.tenants.len() {
             let of_tenant = self.devices.iter().filter(|device| device.tenant == first);
             let newest = of_tenant.map(|device| device.version).max().unwrap_or(1);
@@ -65,7 +65,7 @@ impl World<'_> {
     }
 
     /// What an app does whose schema was newer than the server's: it connects again.
-    pub(super) fn help_apps(&self) {
+    fn help_apps(&self) {
         for device in &self.devices {
             let cause = device.status().and_then(|status| status.cause);
             if cause.is_some_and(|cause| cause.code == "schema_too_new")
@@ -77,7 +77,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         !self.network.has_holes()
             && self.devices.iter().all(|device| {
                 device
@@ -86,7 +86,11 @@ impl World<'_> {
             })
     }
 
-    pub(super) fn stuck(&mut self) {
+    fn stuck(&mut self) {
+        if self.network.has_holes() {
+            let what = "a connection swallows messages, and its device has not given it up";
+            self.violations.push(Violation::Stuck(what.to_owned()));
+        }
         for device in &self.devices {
             let Some(status) = device.status() else { continue };
             if !(status.synced && status.caught_up && status.in_step) {
