@@ -113,7 +113,7 @@ impl<S: Socket> Connection<S> {
             answers,
             updates: lane.updates(),
             authority: lane.authority(),
-            newest: service.take_over(&tenant, principal.device()),
+            newest: service.queue_up(&tenant, principal.device()),
             draining: service.draining(),
             reauthorise: reauthorise_interval(service.shared.limits.reauthorise_interval_ms),
         };
@@ -148,6 +148,9 @@ impl<S: Socket> Connection<S> {
                 Ok(None) => continue,
                 Err(end) => return end,
             };
+            if matches!(event, Event::Frame(ClientFrame::Hello(_))) {
+                wakers.newest.take_over();
+            }
             let now_ms = self.service.shared.clock.now_ms();
             for effect in self.session.handle(event, now_ms) {
                 if let Err(end) = self.carry_out(effect).await {

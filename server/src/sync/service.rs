@@ -1,6 +1,7 @@
 //! The service that http hands authenticated sockets to.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
+    /// How many connections have come.
+    turns: AtomicU64,
     draining: watch::Sender<bool>,
     sessions: watch::Sender<usize>,
 }
@@ -85,6 +88,7 @@ impl SyncService {
             bus,
             lanes: Mutex::default(),
             newest: Mutex::default(),
+            turns: AtomicU64::new(0),
             draining: watch::Sender::new(false),
             sessions: watch::Sender::new(0),
         };
@@ -174,19 +178,23 @@ impl SyncService {
         lane
     }
 
-    /// Makes a connection the newest of its device, and returns what tells it when it no longer is.
-    pub(super) fn take_over(&self, tenant: &TenantId, device: DeviceId) -> Newest {
-        let mut newest = lock(&self.shared.newest);
-        let sender =
-            newest.entry((tenant.clone(), device)).or_insert_with(|| watch::Sender::new(0));
-        sender.send_modify(|turn| *turn += 1);
-        let turn = *sender.borrow();
-        Newest {
-            receiver: sender.subscribe(),
-            turn,
-            place: (tenant.clone(), device),
-            shared: Arc::clone(&self.shared),
-        }
+    /// Gives a connection its turn among those of its device. The one with the latest turn that has greeted stays.
+    ///
+    /// Whoever never greets takes nothing over: a device that gave a connection up may have the next one before the
+    /// server gets to the first.
+    pub(super) fn queue_up(&self, tenant: &TenantId, device: DeviceId) -> Newest {
+        let turn = self.shared.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = (tenant.clone(), device);
+        let receiver = self.shared.newest_of(&place).subscribe();
+        Newest { receiver, turn, place, shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Shared {
+    /// The latest turn of a device that has greeted.
+    fn newest_of(&self, place: &(TenantId, DeviceId)) -> watch::Sender<u64> {
+        let mut newest = lock(&self.newest);
+        newest.entry(place.clone()).or_insert_with(|| watch::Sender::new(0)).clone()
     }
 }
 
@@ -199,10 +207,17 @@ pub(super) struct Newest {
 }
 
 impl Newest {
-    /// Waits until a newer connection of the device has come.
+    /// The device has greeted: older connections of it give way, and so does this one where a newer one has.
+    pub(super) fn take_over(&mut self) {
+        let newest = self.shared.newest_of(&self.place);
+        newest.send_modify(|turn| *turn = (*turn).max(self.turn));
+        self.receiver = newest.subscribe();
+    }
+
+    /// Waits until a newer connection of the device has greeted.
     pub(super) async fn superseded(&mut self) {
         let turn = self.turn;
-        if self.receiver.wait_for(|newest| *newest != turn).await.is_err() {
+        if self.receiver.wait_for(|newest| *newest > turn).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -211,7 +226,8 @@ impl Newest {
 impl Drop for Newest {
     fn drop(&mut self) {
         let mut newest = lock(&self.shared.newest);
-        if newest.get(&self.place).is_some_and(|sender| *sender.borrow() == self.turn) {
+        let is_last = |sender: &watch::Sender<u64>| sender.receiver_count() <= 1;
+        if newest.get(&self.place).is_some_and(is_last) {
             newest.remove(&self.place);
         }
     }
