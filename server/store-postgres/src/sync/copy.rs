@@ -49,7 +49,8 @@ impl PostgresTenant {
 /// departure up to the horizon.
 fn changed(since: u64, horizon: u64, select: &str) -> String {
     let (since, horizon) = (since.cast_signed(), horizon.cast_signed());
-    // The scopes are looked up one after another: there is no index on the seq alone.
+    // The scopes are looked up one after another: there is no index on the seq alone. OFFSET 0 keeps each lookup one
+    // by an index: few rows are looked up among many.
     format!(
         "WITH RECURSIVE scopes AS (\
             (SELECT scope FROM main.changes ORDER BY scope LIMIT 1) \
@@ -57,16 +58,19 @@ fn changed(since: u64, horizon: u64, select: &str) -> String {
             SELECT (SELECT c.scope FROM main.changes c WHERE c.scope > s.scope \
                 ORDER BY c.scope LIMIT 1) FROM scopes s WHERE s.scope IS NOT NULL), \
         changed_rows AS (\
-            SELECT c.collection, c.id FROM scopes s JOIN main.changes c ON c.scope = s.scope \
-                WHERE c.seq > {since} \
+            SELECT c.collection, c.id FROM scopes s CROSS JOIN LATERAL (\
+                SELECT collection, id FROM main.changes \
+                WHERE scope = s.scope AND seq > {since} OFFSET 0) c \
             UNION \
             SELECT collection, id FROM main.changes WHERE kind > 0 AND seq <= {horizon}), \
         changed AS (\
-            SELECT c.* FROM changed_rows r JOIN main.changes c \
-                ON c.collection = r.collection AND c.id = r.id AND c.kind < 2 \
+            SELECT c.* FROM changed_rows r CROSS JOIN LATERAL (\
+                SELECT * FROM main.changes c WHERE c.kind < 2 \
+                    AND c.collection = r.collection AND c.id = r.id OFFSET 0) c \
             UNION ALL \
-            SELECT c.* FROM changed_rows r JOIN main.changes c \
-                ON c.collection = r.collection AND c.id = r.id AND c.kind = 2) \
+            SELECT c.* FROM changed_rows r CROSS JOIN LATERAL (\
+                SELECT * FROM main.changes c WHERE c.kind = 2 \
+                    AND c.collection = r.collection AND c.id = r.id OFFSET 0) c) \
         {select}"
     )
 }

@@ -163,18 +163,19 @@ fn change_record(row: &Row<'_>, scope: String) -> Result<Record, Failure> {
 /// A query on `changed`: all that is stored of the rows of which something is newer than seq ?1, or is a tombstone or
 /// departure up to the horizon ?2.
 fn changed(select: &str) -> String {
+    // CROSS JOIN keeps the order of the tables: few rows are looked up among many.
     format!(
         "WITH changed_rows AS ( \
-            SELECT c.collection, c.id FROM scopes s JOIN changes c \
+            SELECT c.collection, c.id FROM scopes s CROSS JOIN changes c \
                 ON c.place > ((s.number << {SEQ_BITS}) | ?1) \
                 AND c.place <= ((s.number << {SEQ_BITS}) | {MAX_SEQ}) \
             UNION \
             SELECT collection, id FROM changes WHERE kind > 0 AND (place & {MAX_SEQ}) <= ?2), \
         changed AS ( \
-            SELECT c.* FROM changed_rows r JOIN changes c \
+            SELECT c.* FROM changed_rows r CROSS JOIN changes c \
                 ON c.collection = r.collection AND c.id = r.id AND c.kind < 2 \
             UNION ALL \
-            SELECT c.* FROM changed_rows r JOIN changes c \
+            SELECT c.* FROM changed_rows r CROSS JOIN changes c \
                 ON c.collection = r.collection AND c.id = r.id AND c.kind = 2) \
         {select}"
     )
