@@ -1,5 +1,6 @@
 //! What holds of a tenant while it is being moved, and of clusters that change.
 
+use std::fs;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use farshore_store::placement::{ClusterRecord, MoveToken};
 use farshore_store::scope::ScopeAuthority;
 use farshore_store_sqlite::SqliteConfig;
-use test_services::postgres::Postgres;
+use test_services::postgres::{Database, Postgres};
 
 use super::*;
 
@@ -47,11 +48,11 @@ async fn a_tenant_that_is_being_moved_is_neither_erased_nor_replaced() {
     catalog.erase(&scope).await.unwrap();
 }
 
-/// Two nodes that have one home; what is kept, they keep for this long.
+/// Nodes that have one home.
 struct Nodes {
     home: SqliteCatalog,
     master_key: MasterKey,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Nodes {
@@ -59,7 +60,7 @@ impl Nodes {
         let dir = tempfile::tempdir().unwrap();
         let master_key = MasterKey::generate().unwrap();
         let (home, _) = home_in(dir.path(), &master_key);
-        Self { home, master_key, _dir: dir }
+        Self { home, master_key, dir }
     }
 
     fn clusters(&self, keeping: Keeping) -> Clusters {
@@ -72,35 +73,40 @@ fn cluster(name: &str) -> ClusterName {
     name.parse().unwrap()
 }
 
+fn nodes_and_a_cluster() -> (Nodes, ClusterName, Database<'static>) {
+    (Nodes::new(), cluster("east"), Postgres::shared().fresh_database())
+}
+
 async fn connections_to(clusters: &Clusters, name: &ClusterName) -> u32 {
     clusters.get(name).await.unwrap().pool_figures().limit
 }
 
 #[tokio::test]
 async fn credentials_are_read_anew_and_not_before() {
-    let nodes = Nodes::new();
-    let east = cluster("east");
-    let database = Postgres::shared().fresh_database();
+    let (nodes, east, database) = nodes_and_a_cluster();
     let patient = nodes.clusters(Keeping::default());
     let hasty = nodes.clusters(Keeping { credentials: Duration::ZERO, ..Keeping::default() });
     patient.add(east.clone(), database.url(), 3, 0).await.unwrap();
     assert_eq!(connections_to(&patient, &east).await, 3);
     assert_eq!(connections_to(&hasty, &east).await, 3);
-    let same = hasty.pools().len();
-    assert_eq!(connections_to(&hasty, &east).await, 3);
-    assert_eq!(hasty.pools().len(), same, "what has not changed goes on");
 
     // Another node is told to reach the cluster in another way.
     nodes.clusters(Keeping::default()).add(east.clone(), database.url(), 5, 0).await.unwrap();
     assert_eq!(connections_to(&patient, &east).await, 3, "for a quarter of an hour");
     assert_eq!(connections_to(&hasty, &east).await, 5);
+
+    // Home does not tell how it is reached any more: whoever has reached it goes on.
+    let at_home = nodes.dir.path().join("clusters/east.cluster");
+    assert!(at_home.is_file());
+    fs::write(&at_home, "no cluster").unwrap();
+    assert!(nodes.home.clusters().await.is_err());
+    assert_eq!(connections_to(&hasty, &east).await, 5);
+    assert!(nodes.clusters(Keeping::default()).get(&east).await.is_err(), "nobody else can");
 }
 
 #[tokio::test]
 async fn a_pool_that_nobody_uses_is_closed_and_opened_again() {
-    let nodes = Nodes::new();
-    let east = cluster("east");
-    let database = Postgres::shared().fresh_database();
+    let (nodes, east, database) = nodes_and_a_cluster();
     let patient = nodes.clusters(Keeping::default());
     let hasty = nodes.clusters(Keeping { idle_pools: Duration::ZERO, ..Keeping::default() });
     for clusters in [&patient, &hasty] {
@@ -115,9 +121,8 @@ async fn a_pool_that_nobody_uses_is_closed_and_opened_again() {
 
 #[tokio::test]
 async fn a_cluster_that_does_not_answer_holds_nobody_up_at_another_one() {
-    let nodes = Nodes::new();
-    let (east, silent) = (cluster("east"), cluster("silent"));
-    let database = Postgres::shared().fresh_database();
+    let (nodes, east, database) = nodes_and_a_cluster();
+    let silent = cluster("silent");
     let clusters = Arc::new(nodes.clusters(Keeping::default()));
     clusters.add(east.clone(), database.url(), 3, 0).await.unwrap();
     // It takes connections and never says a word.
