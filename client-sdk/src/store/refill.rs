@@ -3,6 +3,7 @@
 //! Below the horizon the server is right: what it did not send was deleted. In a new epoch the server was restored
 //! from a backup and may lack what it had confirmed: what is newer here is offered again.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use farshore_sync_core::bugs::{self, Bug};
@@ -70,6 +71,7 @@ impl Tx<'_> {
     /// Starts a refill: what was staged belongs to the time before.
     pub(super) fn begin_refill(&mut self, refill: Refill) -> Result<(), Failure> {
         self.drop_staged()?;
+        let first_fill = self.known.progress.fills_progressively();
         // What was lost with an epoch is still to be offered, although the next refill is for another reason.
         if self.known.progress.refill != Refill::NewEpoch {
             self.known.progress.refill = refill;
@@ -77,14 +79,27 @@ impl Tx<'_> {
         self.known.progress.cursor = 0;
         self.known.scopes.all_at(self.connection, Some(0))?;
         if refill == Refill::NewEpoch {
-            self.land_answered()?;
+            let rows = self.land_answered(first_fill)?;
+            if first_fill {
+                self.drop_first_fill(&rows)?;
+            }
         }
         Ok(())
     }
 
+    /// What a first fill has brought so far may be parts of transactions: it is no more this device's to offer than
+    /// staged pages are. The devices that wrote it have the whole. What this device wrote itself stays.
+    fn drop_first_fill(&mut self, own: &BTreeSet<RowKey>) -> Result<(), Failure> {
+        for key in own {
+            self.see(*key, None)?;
+        }
+        self.settle_unseen(Refill::BelowHorizon, &mut Offers::default())?;
+        self.forget_seen()
+    }
+
     /// What the lost server had answered becomes part of what is known of its rows, although they never came: it
-    /// comes back with them, or is offered with them.
-    fn land_answered(&mut self) -> Result<(), Failure> {
+    /// comes back with them, or is offered with them. In a first fill it is all that is known of them.
+    fn land_answered(&mut self, first_fill: bool) -> Result<BTreeSet<RowKey>, Failure> {
         let numbers: BTreeSet<u64> = self
             .connection
             .prepare_cached("SELECT number FROM fs_outbox WHERE answered IS NOT NULL")?
@@ -95,18 +110,43 @@ impl Tx<'_> {
             rows.extend(self.transaction(*number)?.rows());
         }
         let mut landed = Landed::new(numbers);
-        for key in rows {
+        for key in rows.iter().copied() {
             let Some(stored) = self.load(key)? else { continue };
             let Some(pending) = &stored.head.pending else { continue };
             let answered = pending.numbers.filtered(|number| landed.numbers.contains(&number));
-            let Some(state) = self.overlay(key, stored.base()?, &answered)? else { continue };
+            let mut before = stored.base()?;
+            if first_fill && let Some(before) = &mut before {
+                // No transaction has landed before the first fill is complete: those here are the whole total.
+                let device = self.known.progress.device;
+                for totals in before.counters.values_mut() {
+                    totals.remove(&device);
+                }
+            }
+            let Some(mut state) = self.overlay(key, before, &answered)? else { continue };
             let scope = self.resolved_scope(key, Some(&state))?.or(stored.head.scope);
             let Some(scope) = scope else { continue };
+            if first_fill {
+                self.keep_own_cells(key, &mut state);
+            }
             let bytes = state.encode();
             let base = Base { scope, state, bytes };
             self.set_base(key, Some(stored.head), Some(base), &mut landed)?;
         }
-        self.land(&mut landed)
+        self.land(&mut landed)?;
+        Ok(rows)
+    }
+
+    /// Leaves the cells that this device wrote, and those that say in which scope the row is.
+    fn keep_own_cells(&self, key: RowKey, state: &mut RowState) {
+        let placing = RefCell::new(BTreeSet::new());
+        if let Some(layout) = self.layout.collection(key.0) {
+            layout.scope_of(|column| {
+                placing.borrow_mut().insert(column);
+                state.value(column)
+            });
+        }
+        let (device, placing) = (self.known.progress.device, placing.into_inner());
+        state.cells.retain(|cell| cell.stamp.device == device || placing.contains(&cell.column));
     }
 
     /// The refill brought a row. In a new epoch it is remembered as the lost server had it.
@@ -121,6 +161,11 @@ impl Tx<'_> {
             },
             Refill::BelowHorizon | Refill::No => None,
         };
+        self.see(key, before)
+    }
+
+    /// Notes that the server has sent a row, and as what the lost server had it.
+    fn see(&mut self, key: RowKey, before: Option<RowState>) -> Result<(), Failure> {
         let mut statement = self.connection.prepare_cached(
             "INSERT OR IGNORE INTO fs_seen (collection, id, before) VALUES (?1, ?2, ?3)",
         )?;
@@ -158,8 +203,13 @@ impl Tx<'_> {
             self.offer(key, state, &mut offers)?;
         }
         self.post_offers(&mut offers)?;
-        self.connection.prepare_cached("DELETE FROM fs_seen")?.execute([])?;
+        self.forget_seen()?;
         Ok(offers.grew)
+    }
+
+    fn forget_seen(&mut self) -> Result<(), Failure> {
+        self.connection.prepare_cached("DELETE FROM fs_seen")?.execute([])?;
+        Ok(())
     }
 
     /// Rows that came, but older than they were here.

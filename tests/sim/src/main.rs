@@ -110,6 +110,9 @@ fn one(seed: u64, draw: fn(u64) -> Plan, narrate: bool) -> bool {
     let outcome = run(&draw(seed));
     let passed = outcome.violations.is_empty();
     if passed {
+        if narrate {
+            network::narrate_frames();
+        }
         let again = run(&draw(seed));
         println!("trace {}, {:?}", hex(&outcome.trace), outcome.covered);
         println!("the second run is the same: {}", again.trace == outcome.trace);

@@ -1,13 +1,14 @@
 //! Filling anew: below the horizon the server is right, in a new epoch what it lost is offered again.
 
 use farshore_sync_core::document::DocumentPath;
-use farshore_sync_core::ids::CollectionId;
+use farshore_sync_core::ids::{CollectionId, ColumnId};
 use farshore_sync_core::mutation::{Cells, Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::replica::{StoreReply, StoreRequest};
 use farshore_sync_core::wire::{Refill, Rights};
 
-use super::harness::{Device, NOW, device, scope};
+use super::super::ColumnValue;
+use super::harness::{Device, NOW, device, row, scope};
 use super::server::Server;
 
 const ITEMS: CollectionId = CollectionId(1);
@@ -151,6 +152,50 @@ fn in_a_new_epoch_what_the_server_lost_is_offered_again() {
         assert_eq!(other.store.document_text("notes", id, "body", &path).unwrap().unwrap(), text);
     }
     local.check();
+}
+
+#[test]
+fn a_part_of_a_first_fill_is_not_offered_and_what_was_answered_is() {
+    let (mut local, mut server) = (Device::new(1), Server::new());
+    server.rows_per_page = 2;
+    let items: Vec<_> = (1..=3).map(row).collect();
+    let insert = |title: &str| {
+        let cells = Cells::new(vec![(ColumnId(1), title.into())]);
+        Op::Insert { cells }
+    };
+    for id in &items {
+        server.edit(device(9), NOW, ((ITEMS, *id), insert("of one transaction")));
+    }
+    let mine = local.insert_item("mine");
+    local.greet(&server);
+    let pages = server.pages(&local.standing());
+    local.page(pages[0].clone());
+    local.write(|tx| tx.update("items", items[0], &[("size", 3.into())]));
+    let outcomes = server.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    assert!(local.exists("items", items[1]) && !local.exists("items", items[2]));
+
+    let mut restored = Server::new();
+    restored.epoch += 1;
+    local.reopen();
+    assert!(refill(&local, &mut restored, Refill::NewEpoch));
+    let offered: Vec<_> = local
+        .outbox()
+        .iter()
+        .flat_map(|(_, bytes)| Transaction::decode(bytes).unwrap().mutations)
+        .map(|mutation| mutation.row)
+        .collect();
+    assert!(offered.contains(&mine), "{offered:?}");
+    assert!(!offered.contains(&items[1]) && !offered.contains(&items[2]), "{offered:?}");
+    assert!(local.exists("items", mine) && !local.exists("items", items[1]));
+    local.sync_in_step(&mut restored);
+    // The device that wrote the three brings them back, and what this one wrote over them holds.
+    for id in &items {
+        restored.edit(device(9), NOW, ((ITEMS, *id), insert("of one transaction")));
+    }
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.column("items", items[0], "size"), ColumnValue::Scalar(3.into()));
+    assert_eq!(local.text("items", items[0], "title"), "of one transaction");
 }
 
 #[test]

@@ -56,7 +56,12 @@ impl End {
                     _ => return Poll::Pending,
                 }
             };
-            let sleep = self.sleep.insert(Box::pin(tokio::time::sleep_until(deadline)));
+            // One that sleeps until then goes on: what arrives in the same millisecond keeps the order in which it was
+            // sent, whoever looked in between.
+            let sleep = match &mut self.sleep {
+                Some(sleep) if sleep.deadline() == deadline => sleep,
+                other => other.insert(Box::pin(tokio::time::sleep_until(deadline))),
+            };
             if sleep.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
