@@ -3,23 +3,24 @@
 //! A row is a program that prints its trials and failures; this counts nothing itself.
 //!
 //! - `rows`: which programs, with how many trials.
-//! - `sheet`: the page.
+//! - `sheet`: what came of each when it was last run, and the page that shows it.
 
 mod rows;
 mod sheet;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::process;
 use crate::release::Profile;
 
-use rows::{ROWS, Size};
-use sheet::{Line, Sheet};
+use rows::{Counted, ROWS, Size};
+use sheet::{Line, Run, Sheet};
 
 /// The page, from the root of the repository.
 const PAGE: &str = "docs/proof.md";
+/// What it shows.
+const RECORDS: &str = "docs/proof.json";
 /// Time for all rows where none is given.
 const MINUTES: u64 = 120;
 
@@ -32,7 +33,8 @@ struct Options {
     profile: Profile,
 }
 
-/// Runs the rows and writes the page; with `--only`, one row that is shown and not written.
+/// Runs the rows and writes the page after each, so that what was run counts although a later one is stopped. Rows that
+/// were not asked for stay as they are. A quick run is shown and not written.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let options = options(arguments)?;
     let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
@@ -41,21 +43,26 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
         let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
         return Err(Failure::Usage(format!("there are the rows {}", known.join(", "))));
     }
+    let command = ["cargo xtask proof"].into_iter().chain(arguments.iter().map(String::as_str));
+    let began = Run::now(command.collect::<Vec<_>>().join(" "))?;
+    let (records, page) = (process::root().join(RECORDS), process::root().join(PAGE));
+    let mut sheet = Sheet::read(&records)?;
     let shares: u64 = rows.iter().map(|row| row.share).sum();
-    let mut lines = Vec::new();
+    let mut failed = 0;
     for row in rows {
         let minutes = (options.minutes * row.share / shares).max(1);
         eprintln!("xtask: {} for {minutes} minutes at most", row.name);
-        let (line, took) = timed(|| row.run(options.size, minutes, options.profile));
-        let line = Line { row: row.name, what: row.what, took, ended: line? };
-        eprintln!("xtask: {line}");
-        lines.push(line);
-    }
-    let failed = lines.iter().filter(|line| line.failed()).count();
-    if options.only.is_none() {
-        let page = Sheet { lines, size: options.size, profile: options.profile }.page()?;
-        let path = process::root().join(PAGE);
-        fs::write(&path, page).map_err(|source| Failure::Write { path, source })?;
+        let (counted, took) = timed(|| row.run(options.size, minutes, options.profile));
+        for Counted { row, what, ended } in counted? {
+            let (row, what) = (row.to_owned(), what.to_owned());
+            let line = Line { row, what, took_s: took.as_secs(), ended, run: began.clone() };
+            eprintln!("xtask: {line}");
+            failed += usize::from(line.failed());
+            sheet.put(line);
+        }
+        if options.size == Size::Full {
+            sheet.write(&rows::order(), &records, &page)?;
+        }
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Proof { failed }) }
 }

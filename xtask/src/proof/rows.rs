@@ -26,6 +26,17 @@ pub struct Ended {
     pub note: String,
 }
 
+/// What came of a row.
+#[derive(Debug)]
+pub struct Counted {
+    /// Its name.
+    pub row: &'static str,
+    /// What one trial is.
+    pub what: &'static str,
+    /// Its counts.
+    pub ended: Ended,
+}
+
 /// A row.
 pub struct Row {
     /// Its name for `--only`.
@@ -41,10 +52,8 @@ enum Kind {
     /// A program of a package whose last line is an object with `trials` and `failed`: its name, the command, the
     /// option that says how many, and how many those are in full and quick.
     Counts(&'static str, &'static str, &'static [&'static str], &'static str, [u64; 2]),
-    /// New seeds of the simulator.
+    /// New seeds of the simulator; the frames that they search are the row [`FRAMES`].
     Seeds([u64; 2]),
-    /// Frames that the simulator searches, from as many seeds.
-    Frames([u64; 2]),
     /// Bugs of the bank, each with as many seeds as this at most.
     Bank([u64; 2]),
 }
@@ -56,6 +65,10 @@ const SIM: &str = "farshore-sim";
 /// The programs that `real-faults` starts.
 const STARTED: [&str; 2] = ["farshore-server", "farshore-replica"];
 
+/// A row that comes with the one of the seeds, and what one trial of it is.
+const FRAMES: (&str, &str) =
+    ("canary-frames", "frame to a device, searched for words of other tenants");
+
 /// Every row, in the order of the sheet.
 pub const ROWS: &[Row] = &[
     Row {
@@ -63,12 +76,6 @@ pub const ROWS: &[Row] = &[
         what: "simulated seed: a fleet, its server and its faults",
         share: 45,
         kind: Kind::Seeds([100_000, 300]),
-    },
-    Row {
-        name: "canary-frames",
-        what: "frame searched for words of other tenants",
-        share: 4,
-        kind: Kind::Frames([2_000, 100]),
     },
     Row {
         name: "bug-bank",
@@ -120,9 +127,19 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
+/// The names of all rows in the order of the sheet, those that come with another after it.
+pub fn order() -> Vec<&'static str> {
+    let with = |row: &Row| match row.kind {
+        Kind::Seeds(_) => vec![row.name, FRAMES.0],
+        Kind::Counts(..) | Kind::Bank(_) => vec![row.name],
+    };
+    ROWS.iter().flat_map(with).collect()
+}
+
 impl Row {
-    /// Runs it.
-    pub fn run(&self, size: Size, minutes: u64, profile: Profile) -> Result<Ended, Failure> {
+    /// Runs it. What came of it is under its own name, and under those of the rows that come with it.
+    pub fn run(&self, size: Size, minutes: u64, profile: Profile) -> Result<Vec<Counted>, Failure> {
+        let own = |ended| Counted { row: self.name, what: self.what, ended };
         let of = |counts: [u64; 2]| match size {
             Size::Full => counts[0],
             Size::Quick => counts[1],
@@ -138,18 +155,14 @@ impl Row {
                 run.args(*command).args([option, of(*counts).to_string().as_str()]);
                 run.args(["--minutes", minutes.to_string().as_str()]);
                 let (printed, succeeded) = process::told(run)?;
-                counted(&printed, succeeded)
+                Ok(vec![own(counted(&printed, succeeded)?)])
             }
             Kind::Seeds(counts) => {
-                let printed = sim(of(*counts), minutes)?;
-                simulated(&printed.0, printed.1, &printed.2)
-            }
-            Kind::Frames(counts) => {
-                let printed = sim(of(*counts), minutes)?;
-                let seeds = simulated(&printed.0, printed.1, &printed.2)?;
-                let frames = number_after(&printed.0, "messages: ");
-                let note = format!("in {} seeds", seeds.trials);
-                Ok(Ended { trials: frames, failures: seeds.failures, note })
+                let (printed, succeeded, repeats) = sim(of(*counts), minutes)?;
+                let seeds = simulated(&printed, succeeded, &repeats)?;
+                let (row, what) = FRAMES;
+                let ended = searched(&printed, seeds.trials);
+                Ok(vec![own(seeds), Counted { row, what, ended }])
             }
             Kind::Bank(counts) => {
                 let seeds = of(*counts).to_string();
@@ -157,7 +170,7 @@ impl Row {
                     process::cargo(["run", "--profile", release::SIMULATOR, "--package", SIM]);
                 run.args(["--features", "bugs", "--", "--bugs", "--seeds", seeds.as_str()]);
                 let (printed, _) = process::told(run)?;
-                bank(&printed)
+                Ok(vec![own(bank(&printed)?)])
             }
         }
     }
@@ -218,26 +231,27 @@ fn simulated(printed: &str, succeeded: bool, repeats: &str) -> Result<Ended, Fai
     Ok(Ended { trials, failures, note: format!("{rate}; `{repeats}`") })
 }
 
+/// What the simulator says of the frames that its seeds searched; a leak is a kind of violation.
+fn searched(printed: &str, seeds: u64) -> Ended {
+    let counts = printed.lines().filter(|line| line.contains("scanned_frames: "));
+    let trials = counts.map(|line| number_after(line, "scanned_frames: ")).sum();
+    let leaks = printed.lines().filter_map(|line| line.split_once(": leaked: seeds ["));
+    let failures = leaks.map(|(_, seeds)| 1 + seeds.matches(',').count() as u64).sum();
+    Ended { trials, failures, note: format!("in {seeds} seeds") }
+}
+
 /// What the simulator says of the bug bank.
 fn bank(printed: &str) -> Result<Ended, Failure> {
     let malformed = || Failure::Malformed {
         what: "what the bug bank printed".to_owned(),
         problem: "no line says how many bugs were caught".to_owned(),
     };
-    let line = printed.lines().rev().find(|line| line.ends_with(" bugs caught"));
-    let words: Vec<&str> = line.ok_or_else(malformed)?.split(' ').collect();
-    let number = |at: usize| words.get(at).and_then(|word: &&str| word.parse::<u64>().ok());
-    let (caught, all) = number(0).zip(number(2)).ok_or_else(malformed)?;
-    let mut seconds: Vec<f64> = printed
-        .lines()
-        .filter_map(|line| line.split_once(": caught after ")?.1.split_once(", "))
-        .filter_map(|(_, rest)| rest.split(' ').next()?.parse().ok())
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds
-        .get(seconds.len() / 2)
-        .map_or_else(String::new, |median| format!("caught after {median:.1} s (median)"));
-    Ok(Ended { trials: all, failures: all - caught, note: median })
+    let counts = printed.lines().rev().find_map(|line| line.split_once(" bugs caught, "));
+    let (counts, median) = counts.ok_or_else(malformed)?;
+    let number = |text: &str| text.parse::<u64>().map_err(|_| malformed());
+    let (caught, all) = counts.split_once(" of ").ok_or_else(malformed)?;
+    let (caught, all) = (number(caught)?, number(all)?);
+    Ok(Ended { trials: all, failures: all - caught, note: format!("caught after {median}") })
 }
 
 /// The number that follows a text, the last time it comes.
@@ -265,23 +279,24 @@ mod tests {
 
     #[test]
     fn what_the_simulator_says_is_read() {
-        let printed = "sim: --from 7 --seeds 9\nkept: 3 seeds, 1 of them twice; Covered { messages: 5 }\n\
-            new: 9 seeds, 1 of them twice; Covered { transactions: 1, messages: 77, commits: 2 }\n\
-            new: lost-write: seeds [8, 11]\n12 runs in 2.0s: 6.0 a second\nsim: --from 7 --seeds 9\n";
+        let printed = "sim: --from 7 --seeds 9\nkept: 3 seeds, 1 of them twice; Covered { messages: 5, scanned_frames: 3 }\n\
+            new: 9 seeds, 1 of them twice; Covered { transactions: 1, messages: 77, scanned_frames: 40 }\n\
+            new: leaked: seeds [9]\nnew: lost-write: seeds [8, 11]\n12 runs in 2.0s: 6.0 a second\nsim: --from 7 --seeds 9\n";
         let ended = simulated(printed, false, "sim: --from 7 --seeds 9").unwrap();
-        assert_eq!((ended.trials, ended.failures), (12, 2));
+        assert_eq!((ended.trials, ended.failures), (12, 3));
         assert_eq!(ended.note, "6.0 a second; `sim: --from 7 --seeds 9`");
-        assert_eq!(number_after(printed, "messages: "), 77);
+        let frames = searched(printed, ended.trials);
+        assert_eq!((frames.trials, frames.failures), (43, 1));
         assert!(simulated("nothing", true, "").is_err());
     }
 
     #[test]
     fn what_the_bug_bank_says_is_read() {
-        let printed = "a-bug: caught after 2 seeds, 1.5 s: lost\nb-bug: NOT CAUGHT in 60 seeds, 9.0 s\n\
-            c-bug: caught after 3 seeds, 2.5 s: lost\n2 of 3 bugs caught\n";
+        let printed = "a-bug  caught  2 seeds  1.5 s  lost\nb-bug  MISSED 60 seeds  9.0 s\n\
+            2 of 3 bugs caught, median 1.5 s\n";
         let ended = bank(printed).unwrap();
         assert_eq!((ended.trials, ended.failures), (3, 1));
-        assert_eq!(ended.note, "caught after 2.5 s (median)");
+        assert_eq!(ended.note, "caught after median 1.5 s");
         assert!(bank("").is_err());
     }
 }
