@@ -1,6 +1,6 @@
 //! Pages: applied at once, or staged until the checkpoint that makes them whole.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::row_sum;
@@ -91,6 +91,7 @@ impl Tx<'_> {
         }
         self.apply_page(&page.rows, &page.chunks, &mut landed)?;
         self.land(&mut landed)?;
+        self.let_go(&landed)?;
         let outbox_grew = match refill {
             Refill::No => false,
             Refill::BelowHorizon | Refill::NewEpoch => self.complete_refill(refill)?,
@@ -205,6 +206,20 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The checkpoint is complete: what was held of rows that came neither again nor as deleted goes.
+    fn let_go(&mut self, landed: &Landed) -> Result<(), Failure> {
+        for key in landed.held.keys() {
+            let base = match self.load(*key)? {
+                Some(stored) => stored.base()?,
+                None => None,
+            };
+            if base.is_none() {
+                self.forget_confirmed_changes(*key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Inserts a row that nothing is known of; `false` where something is, or might be.
     fn insert_new(&mut self, key: RowKey, base: &Base) -> Result<bool, Failure> {
         let layout = self.layout;
@@ -236,17 +251,16 @@ impl Tx<'_> {
         self.observe_hlc(stamp.hlc);
         // The server sends no values of a deleted row: what answered transactions made of them is known here alone,
         // and a restore has to find it.
-        let known = match &stored {
-            Some(stored) => self.with_answered(key, stored)?,
-            None => None,
+        let (known, has_come) = match &stored {
+            Some(stored) => (self.with_answered(key, stored)?, stored.base()?.is_some()),
+            None => (None, false),
         };
         let mut state = match (known, held) {
             (Some(known), Some(held)) => {
-                RowState { documents: known.documents.clone(), ..known.merge(&held) }
+                let documents = if has_come { &known.documents } else { &held.documents };
+                RowState { documents: documents.clone(), ..known.merge(&held) }
             }
-            // Its document changes went with it.
-            (None, Some(held)) => RowState { documents: BTreeMap::new(), ..held },
-            (known, None) => known.unwrap_or_default(),
+            (known, held) => known.or(held).unwrap_or_default(),
         };
         state.life = Some(Life { stamp, deleted: true });
         let bytes = state.encode();

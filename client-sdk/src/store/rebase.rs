@@ -37,7 +37,8 @@ pub(super) struct Landed {
     /// What the lost server had of rows that left a scope in a new epoch: they may come again in another one.
     pub departed: HashMap<RowKey, RowState>,
     /// What was held of rows before they left a scope, or came without what landed on them: they may be deleted
-    /// further on in the same checkpoint, and of a deleted row the server sends no values.
+    /// further on in the same checkpoint, and of a deleted row the server sends no values. Their document changes stay
+    /// until then as well.
     pub held: HashMap<RowKey, RowState>,
 }
 
@@ -61,7 +62,7 @@ impl Tx<'_> {
             (base.scope, row_sum(&self.known.progress.digest_key(), key.0, key.1, &base.bytes))
         });
         self.recount(key, head.as_ref().and_then(Head::counted), sum)?;
-        if base.is_none() {
+        if base.is_none() && !landed.held.contains_key(&key) {
             self.forget_confirmed_changes(key)?;
         }
         let was_in = head.as_ref().map(|head| head.place);

@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::world::{Covered, Outcome, run};
 
 /// One seed in so many is run twice, and both runs must leave the same trace.
-pub const REPEAT_ONE_IN: u64 = 10;
+pub const REPEAT_ONE_IN: u64 = 50;
 /// Failures after which no further seed begins.
 pub const MOST_FAILURES: usize = 20;
 /// The seeds that failed once.

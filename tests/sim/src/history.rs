@@ -151,7 +151,8 @@ impl History {
     }
 
     /// What counts as written when the restored server took it, whatever others wrote over it on the lost one: its
-    /// device cannot know that the lost server had it, nor since when.
+    /// device cannot know that the lost server had it, nor since when. Where the restored server's clock stands behind
+    /// what others write over, it may lose to that as well.
     pub fn written_anew(&self) -> impl Iterator<Item = &Deed> {
         let anew = self.transactions.iter().filter(|made| made.ahead && made.resent);
         anew.flat_map(|made| &made.deeds)

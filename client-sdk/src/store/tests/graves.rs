@@ -1,5 +1,6 @@
 //! Deleted rows: what a device knows of them stays with it, since the server sends no values of them.
 
+use farshore_sync_core::document::DocumentPath;
 use farshore_sync_core::ids::{CollectionId, ColumnId};
 use farshore_sync_core::mutation::{Cells, Op, Transaction};
 
@@ -56,6 +57,44 @@ fn a_row_that_left_its_scope_and_was_deleted_at_once_has_a_grave() {
         witness.write(|tx| tx.restore("visits", id));
         assert_eq!(witness.text("visits", id, "purpose"), "audit");
         witness.check();
+    }
+}
+
+#[test]
+fn a_row_that_left_its_scope_and_was_deleted_at_once_keeps_its_document() {
+    for rows_per_page in [1, 1_000] {
+        let (local, other, mut server) = (Device::new(1), Device::new(2), Server::new());
+        let id = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
+        let type_word = |local: &Device, at: usize, word: &str| {
+            local.write(|tx| tx.edit_text("visits", id, "report", "text", at, 0, word));
+        };
+        type_word(&local, 0, "one");
+        local.sync_in_step(&mut server);
+        server.rows_per_page = rows_per_page;
+        type_word(&local, 3, " two");
+        local.write(|tx| tx.update("visits", id, &[("site", "b".into())]));
+        local.write(|tx| tx.delete("visits", id));
+        local.greet(&server);
+        let outcomes = server.push(local.id, &local.outbox());
+        local.outcomes(outcomes);
+        let pages = server.pages(&local.standing());
+        let (last, first) = pages.split_last().unwrap();
+        assert_eq!(first.is_empty(), rows_per_page > 1);
+        for page in first {
+            assert_eq!(local.page(page.clone()), None);
+        }
+        local.write(|tx| tx.restore("visits", id));
+        assert!(local.page(last.clone()).unwrap().in_step);
+        type_word(&local, 7, " three");
+        local.check();
+        local.sync_in_step(&mut server);
+        other.sync_in_step(&mut server);
+        for device in [&local, &other] {
+            let path = DocumentPath::from(["text"]);
+            let text = device.store.document_text("visits", id, "report", &path).unwrap();
+            assert_eq!(text.as_deref(), Some("one two three"));
+            device.check();
+        }
     }
 }
 

@@ -40,7 +40,8 @@ pub const SCHEMA: &str = r#"{"name":"tests","version":1,"collections":[
         {"name":"site","type":"text"},
         {"name":"purpose","type":"text","default":"inspection"},
         {"name":"starts_at","type":"timestamp","group":"period"},
-        {"name":"ends_at","type":"timestamp","group":"period"}]}]}"#;
+        {"name":"ends_at","type":"timestamp","group":"period"},
+        {"name":"report","type":"document","root":{"text":"text"}}]}]}"#;
 
 /// A store with what it takes to open it again.
 pub struct Device {

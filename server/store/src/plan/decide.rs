@@ -125,6 +125,9 @@ impl<'a> Planner<'a> {
     }
 
     /// One new transaction: all of its mutations apply, or it is refused for the first that does not.
+    ///
+    /// Rows that are offered together have nothing to do with each other: the others apply, since what was written after
+    /// the offer may be on its way already.
     fn transaction(
         &mut self,
         push: &DevicePush,
@@ -148,9 +151,10 @@ impl<'a> Planner<'a> {
         let stamp = Stamp { hlc, device: push.device };
         let mut draft = Draft { first_new: self.rows.len(), ..Draft::default() };
         match self.mutations(&mut draft, &push.grants, stamp, read) {
-            Ok(()) => {
+            Ok(refused_offer) => {
                 mark.last_stamp = hlc;
                 self.changes.extend(draft.changes);
+                outcome.refused = refused_offer.map(|(index, refusal)| refused(index, refusal));
             }
             Err((index, refusal)) => {
                 self.take_back(draft);
@@ -160,13 +164,17 @@ impl<'a> Planner<'a> {
         outcome
     }
 
+    /// The first refused offer where it is a transaction of offers; an error where nothing of it may be kept.
     fn mutations(
         &mut self,
         draft: &mut Draft,
         grants: &[Grant],
         stamp: Stamp,
         read: ReadTransaction,
-    ) -> Result<(), (usize, Refusal)> {
+    ) -> Result<Option<(usize, Refusal)>, (usize, Refusal)> {
+        let is_offer = |mutation: &Mutation| matches!(mutation.op, Op::Offer { .. });
+        let are_offers = read.transaction.mutations.iter().all(is_offer);
+        let mut refused_offer = None;
         let mutations = read.transaction.mutations.into_iter().zip(read.changes);
         for (index, (mutation, change)) in mutations.enumerate() {
             let change = change.transpose().map_err(|error| {
@@ -175,10 +183,13 @@ impl<'a> Planner<'a> {
             match self.mutation(draft, grants, stamp, mutation, change) {
                 Ok(()) => {}
                 Err(_) if index > 0 && bugs::planted(Bug::TransactionInPart) => break,
+                Err(refusal) if are_offers => {
+                    refused_offer.get_or_insert((index, refusal));
+                }
                 Err(refusal) => return Err((index, refusal)),
             }
         }
-        Ok(())
+        Ok(refused_offer)
     }
 
     fn mutation(

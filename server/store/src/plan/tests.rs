@@ -1,7 +1,7 @@
 //! What the planner decides, without a database.
 
 use farshore_sync_core::digest::DigestKey;
-use farshore_sync_core::hlc::{Hlc, MAX_FUTURE_DRIFT_MS};
+use farshore_sync_core::hlc::{Hlc, MAX_FUTURE_DRIFT_MS, Stamp};
 use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId};
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
@@ -109,6 +109,34 @@ fn insert(site: &str) -> Op {
 
 fn update(column: ColumnId, value: Value) -> Op {
     Op::Update { cells: Cells::new(vec![(column, value)]) }
+}
+
+#[test]
+fn a_refused_offer_takes_neither_the_others_nor_what_was_written_after_them_with_it() {
+    let mut bench = Bench::new();
+    let other = RowId::from_bytes([8; 16]);
+    let stamp = Stamp { hlc: Hlc::from_wall_ms(NOW - 5), device: DEVICE };
+    let offer = |row: RowId, site: &str| {
+        let state = RowState::apply(None, insert(site), stamp, None).unwrap();
+        Mutation { collection: VISITS, row, op: Op::Offer { state: Box::new(state) } }
+    };
+    let offers = |number, mutations| Transaction { number, stamp: stamp.hlc, mutations };
+    let written = transaction(2, Hlc::from_wall_ms(NOW), vec![update(RATING, Value::Int(3))]);
+    let outcomes = bench.outcomes(vec![
+        offers(1, vec![offer(other, "b"), offer(ROW, "a"), offer(other, "nowhere")]),
+        written,
+    ]);
+    let refused = outcomes[0].refused.as_ref().unwrap();
+    assert_eq!((refused.index, refused.code), (0, ReasonCode::PermissionDenied));
+    assert_eq!(outcomes[1].refused, None);
+    assert_eq!(bench.state().value(RATING), Some(&Value::Int(3)));
+    assert!(!bench.loaded.rows.contains_key(&(VISITS, other)));
+
+    // What an app wrote is whole or not at all, whatever else is in it.
+    let mut mixed = transaction(3, Hlc::from_wall_ms(NOW), vec![update(RATING, Value::Int(4))]);
+    mixed.mutations.push(offer(other, "b"));
+    assert!(bench.outcomes(vec![mixed])[0].refused.is_some());
+    assert_eq!(bench.state().value(RATING), Some(&Value::Int(3)));
 }
 
 #[test]

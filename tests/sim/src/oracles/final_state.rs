@@ -95,7 +95,8 @@ fn scalars(history: &History, view: &View, found: &mut Vec<Violation>) {
             let unique = count == 1 && !matches!(shown, Value::Null | Value::Bool(_));
             let unique = unique && !anew.contains(&(&cell, shown));
             let replaced = writes.iter().find(|(value, over, fate)| {
-                *fate == Fate::Accepted && *over == Some(shown) && *value != shown
+                let counts = *fate == Fate::Accepted && !anew.contains(&(&cell, *value));
+                counts && *over == Some(shown) && *value != shown
             });
             if let (true, Some((value, ..))) = (unique, replaced) {
                 let what = format!(
@@ -107,7 +108,7 @@ fn scalars(history: &History, view: &View, found: &mut Vec<Violation>) {
     }
 }
 
-/// Values and elements that may have come back; see [`History::written_anew`].
+/// Values and elements that may have come back, or may be gone for what they replaced; see [`History::written_anew`].
 fn written_anew(history: &History) -> BTreeSet<(&Cell, &Value)> {
     let values = history.written_anew().filter_map(|deed| match deed {
         Deed::Write { cell, value, .. } => Some((cell, value)),

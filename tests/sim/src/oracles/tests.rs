@@ -104,7 +104,7 @@ fn a_scalar_is_what_an_accepted_write_made_it_and_stays_replaced() {
 }
 
 #[test]
-fn only_what_was_ahead_and_was_sent_anew_may_win_over_what_replaced_it() {
+fn only_what_was_ahead_and_was_sent_anew_may_win_or_lose_against_the_order_of_the_writes() {
     let add = |element: &str| Deed::SetAdd { cell: cell("set"), element: element.into() };
     let remove = Deed::SetRemove { cell: cell("set"), element: "goes".into() };
     let mut made = history([
@@ -121,6 +121,15 @@ fn only_what_was_ahead_and_was_sent_anew_may_win_over_what_replaced_it() {
     }
     let null = ("text", ColumnValue::Scalar(Value::Null));
     assert_eq!(kinds(&made, &view([null])), ["lost write"], "it is not lost for it");
+    let element = ("set", ColumnValue::Set(vec![]));
+    for (ahead, resent, expected) in
+        [(false, false, 1), (true, false, 1), (false, true, 1), (true, true, 0)]
+    {
+        (made.transactions[0].ahead, made.transactions[0].resent) = (false, false);
+        (made.transactions[1].ahead, made.transactions[1].resent) = (ahead, resent);
+        let older = view([text(SEEN), element.clone()]);
+        assert_eq!(kinds(&made, &older), vec!["came back"; expected], "{ahead} {resent}");
+    }
 }
 
 #[test]
