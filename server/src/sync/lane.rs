@@ -67,16 +67,16 @@ impl Submitter {
 }
 
 /// The way to a tenant's lane.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LaneHandle {
-    submissions: mpsc::Sender<Submission>,
+    submissions: mpsc::Sender<Queued>,
     updates: broadcast::Sender<Arc<Update>>,
     authority: watch::Sender<u64>,
-    is_over: Arc<AtomicBool>,
+    is_over: AtomicBool,
 }
 
 impl LaneHandle {
-    /// Starts the lane of a tenant. It ends when the last handle is dropped.
+    /// Starts the lane of a tenant. It ends when the last handle is dropped and nothing waits any more.
     pub fn start(
         tenant: TenantId,
         store: SharedTenantStore,
@@ -84,28 +84,19 @@ impl LaneHandle {
         limits: &SyncLimits,
         turns: Turns,
         observer: impl LaneObserver,
-    ) -> Self {
+    ) -> Arc<Self> {
         let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
         let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
         let max_bytes = limits.commit_max_bytes;
-        let updates_from = updates.downgrade();
-        let lane = Lane {
-            tenant,
-            store,
-            clock,
-            max_bytes,
-            turns,
-            waiting,
-            updates: updates_from,
-            observer,
-        };
-        tokio::spawn(lane.run());
-        Self { submissions, updates, authority: watch::Sender::new(0), is_over: Arc::default() }
+        tokio::spawn(Lane { tenant, store, clock, max_bytes, turns, waiting, observer }.run());
+        let (authority, is_over) = (watch::Sender::new(0), AtomicBool::new(false));
+        Arc::new(Self { submissions, updates, authority, is_over })
     }
 
     /// Hands a push in; waits while too many wait already. An error means that the lane has ended.
-    pub async fn submit(&self, submission: Submission) -> Result<(), LaneEnded> {
-        self.submissions.send(submission).await.map_err(|_| LaneEnded)
+    pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<(), LaneEnded> {
+        let lane = Arc::clone(self);
+        self.submissions.send(Queued { submission, lane }).await.map_err(|_| LaneEnded)
     }
 
     /// Every commit from now on.
@@ -143,6 +134,14 @@ impl LaneHandle {
     pub fn authority_changed(&self) {
         self.authority.send_modify(|version| *version += 1);
     }
+}
+
+/// A submission that waits. It keeps the lane: where the last session of a tenant has gone, the next one finds the lane
+/// that still commits for it, and hears of that commit.
+#[derive(Debug)]
+struct Queued {
+    submission: Submission,
+    lane: Arc<LaneHandle>,
 }
 
 /// The lane's task has ended.
@@ -183,8 +182,7 @@ struct Lane<O> {
     clock: SharedClock,
     max_bytes: usize,
     turns: Turns,
-    waiting: mpsc::Receiver<Submission>,
-    updates: broadcast::WeakSender<Arc<Update>>,
+    waiting: mpsc::Receiver<Queued>,
     observer: O,
 }
 
@@ -243,21 +241,21 @@ impl Group {
 
 impl<O: LaneObserver> Lane<O> {
     async fn run(mut self) {
-        while let Some(first) = self.waiting.recv().await {
+        while let Some(Queued { submission, lane }) = self.waiting.recv().await {
             let mut group = Group::default();
-            group.add(first);
+            group.add(submission);
             while !group.is_full(self.max_bytes)
                 && let Ok(next) = self.waiting.try_recv()
             {
-                group.add(next);
+                group.add(next.submission);
             }
             if !group.pushes.is_empty() {
-                self.commit(group).await;
+                self.commit(group, &lane).await;
             }
         }
     }
 
-    async fn commit(&self, group: Group) {
+    async fn commit(&self, group: Group, lane: &LaneHandle) {
         let (pushes, transactions) = (group.pushes.len(), group.transactions);
         let came = Instant::now();
         let _turn = self.turns.take(&self.tenant, group.bytes).await;
@@ -281,11 +279,9 @@ impl<O: LaneObserver> Lane<O> {
                 for (result, answers) in results.into_iter().zip(group.answers) {
                     answer(result, answers);
                 }
-                if seq.is_some()
-                    && let Some(updates) = self.updates.upgrade()
-                {
+                if seq.is_some() {
                     // Nobody listens: every session will read from the store when it gets there.
-                    let _ = updates.send(Arc::new(Update::new(committed)));
+                    let _ = lane.updates.send(Arc::new(Update::new(committed)));
                 }
             }
             Err(error) => {

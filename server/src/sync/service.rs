@@ -163,7 +163,6 @@ impl SyncService {
         let (clock, limits) = (Arc::clone(&self.shared.clock), &self.shared.limits);
         let (turns, own_store) = (self.shared.committing.clone(), Arc::clone(store));
         let lane = LaneHandle::start(tenant.clone(), own_store, clock, limits, turns, observer);
-        let lane = Arc::new(lane);
         lanes.insert(tenant.clone(), Arc::downgrade(&lane));
         let elsewhere = Elsewhere {
             lane: Arc::downgrade(&lane),

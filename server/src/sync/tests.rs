@@ -12,7 +12,7 @@ use farshore_store::sync::{
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId};
+use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, TenantId};
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
@@ -492,4 +492,37 @@ async fn a_large_commit_waits_for_its_turn_and_a_small_one_does_not() {
     assert!(large_answers.try_recv().is_err(), "it has no turn yet");
     drop(other);
     large_answers.recv().await.unwrap().unwrap();
+}
+
+/// A device that lost its connection in the middle of a commit is back before the commit is durable.
+#[tokio::test]
+async fn a_commit_outlives_the_sessions_that_asked_for_it_and_the_next_ones_hear_of_it() {
+    let (catalog, authority) = MemoryCatalog::open(1);
+    let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
+    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
+    store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
+    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
+    let (turns, clock) = (Turns::new(1, 0), Arc::new(ManualClock::at(NOW)));
+    let tenant: TenantId = "acme".parse().unwrap();
+    let epoch = store.head().await.unwrap().epoch;
+    let others = turns.take(&"other".parse().unwrap(), 1).await;
+    let lane = LaneHandle::start(tenant, store, clock, &limits, turns, Unobserved);
+    let insert = Op::Insert { cells: Cells::new(vec![]) };
+    let row = RowId::from_bytes([1; 16]);
+    let insert = Mutation { collection: CollectionId(1), row, op: insert };
+    let transaction = Transaction { number: 1, stamp: Hlc(1), mutations: vec![insert] };
+    let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
+    let device = DeviceId::from_bytes([1; 16]);
+    let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
+    let (from, answers) = Submitter::new();
+    let known_to_the_service = Arc::downgrade(&lane);
+    lane.submit(Submission { push, from }).await.unwrap();
+    drop((lane, answers));
+
+    let mut updates = known_to_the_service.upgrade().expect("it still commits").updates();
+    drop(others);
+    updates.recv().await.expect("the commit is told");
+    while known_to_the_service.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -22,8 +22,8 @@ pub struct Caught {
     pub seeds: u64,
     /// How long that took.
     pub took: Duration,
-    /// What gave it away; `None` where nothing did.
-    pub violation: Option<Violation>,
+    /// The seed that gave it away, and how; `None` where nothing did.
+    pub by: Option<(u64, Violation)>,
 }
 
 /// The middle one of the times that catching took; `None` where nothing was caught.
@@ -35,8 +35,7 @@ pub fn median(caught: &[Caught]) -> Option<Duration> {
 }
 
 /// Plants every bug in turn and runs the kept seeds and those from `first` on until one fails, `most_seeds` of those at
-/// most. `tell` hears of
-/// each bug as soon as it is known what became of it.
+/// most. `tell` hears of each bug as soon as it is known what became of it.
 #[must_use]
 pub fn measure(
     bugs: &[Bug],
@@ -66,11 +65,10 @@ fn hunt(bug: Bug, first: u64, most_seeds: u64) -> Caught {
     let began = Instant::now();
     plant(Some(bug));
     let mut seeds = 0;
-    let violation =
-        kept_seeds(KEPT_SEEDS).into_iter().chain(first..first + most_seeds).find_map(|seed| {
-            seeds += 1;
-            run(&Plan::draw(seed)).violations.into_iter().next()
-        });
+    let by = kept_seeds(KEPT_SEEDS).into_iter().chain(first..first + most_seeds).find_map(|seed| {
+        seeds += 1;
+        Some((seed, run(&Plan::draw(seed)).violations.into_iter().next()?))
+    });
     plant(None);
-    Caught { bug, seeds, took: began.elapsed(), violation }
+    Caught { bug, seeds, took: began.elapsed(), by }
 }

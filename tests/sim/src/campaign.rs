@@ -52,8 +52,13 @@ pub struct Report {
 }
 
 impl Campaign {
-    /// Runs the seeds until all are done, enough have failed, or `goes_on` says no.
-    pub fn run(&self, goes_on: impl Fn() -> bool + Sync) -> Report {
+    /// Runs the seeds until all are done, enough have failed, or `goes_on` says no. `tell` hears after each how it
+    /// stands, and of the failure where it is one.
+    pub fn run(
+        &self,
+        goes_on: impl Fn() -> bool + Sync,
+        tell: impl Fn(&Report, Option<&Failure>) + Sync,
+    ) -> Report {
         let next = AtomicUsize::new(0);
         let report = Mutex::new(Report::default());
         let lock = || report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +74,10 @@ impl Campaign {
                     let other = outcome.violations.len() > causal.errors.len();
                     lock().causal.add(fault, causal, other);
                 }
-                lock().take(*seed, outcome, again);
+                let mut report = lock();
+                let failed = report.take(*seed, outcome, again);
+                let failure = report.failures.last().filter(|_| failed);
+                tell(&report, failure);
             }
         };
         std::thread::scope(|scope| {
@@ -82,7 +90,8 @@ impl Campaign {
 }
 
 impl Report {
-    fn take(&mut self, seed: u64, outcome: Outcome, again: Option<Outcome>) {
+    /// Counts a seed in; whether it failed.
+    fn take(&mut self, seed: u64, outcome: Outcome, again: Option<Outcome>) -> bool {
         self.seeds += 1;
         self.covered.add(&outcome.covered);
         if let Some(again) = again {
@@ -91,9 +100,11 @@ impl Report {
                 self.unrepeatable.push(seed);
             }
         }
-        if !outcome.violations.is_empty() {
+        let failed = !outcome.violations.is_empty();
+        if failed {
             self.failures.push(Failure { seed, outcome });
         }
+        failed
     }
 
     /// Whether nothing was found.

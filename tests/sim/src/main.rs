@@ -1,8 +1,9 @@
 //! `farshore-sim`: runs seeds of the simulator, and makes the plan of a failing one as small as it can.
-#![expect(clippy::print_stdout, reason = "a command line speaks to its user")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -81,11 +82,11 @@ fn bank(arguments: &Arguments) -> bool {
     let (first, threads) = (arguments.from.unwrap_or(0), arguments.threads.max(1));
     let tell = |caught: &Caught| {
         let (name, seeds, seconds) = (caught.bug.as_str(), caught.seeds, caught.took.as_secs_f64());
-        match &caught.violation {
-            Some(violation) => {
+        match &caught.by {
+            Some((seed, violation)) => {
                 let what = violation.to_string();
                 let what: String = what.chars().take(VIOLATION_SHOWN_CHARS).collect();
-                println!("{name:<26} caught {seeds:>6} seeds {seconds:>7.1} s  {what}");
+                println!("{name:<26} caught {seeds:>6} seeds {seconds:>7.1} s  by {seed}: {what}");
             }
             None => println!("{name:<26} MISSED {seeds:>6} seeds {seconds:>7.1} s"),
         }
@@ -93,7 +94,7 @@ fn bank(arguments: &Arguments) -> bool {
     let wanted = |bug: &&Bug| arguments.bug.as_deref().is_none_or(|name| name == bug.as_str());
     let bugs: Vec<Bug> = Bug::ALL.iter().filter(wanted).copied().collect();
     let caught = measure(&bugs, first, arguments.seeds, threads, tell);
-    let missed = caught.iter().filter(|caught| caught.violation.is_none()).count();
+    let missed = caught.iter().filter(|caught| caught.by.is_none()).count();
     let median = median(&caught).unwrap_or_default().as_secs_f64();
     println!("{} of {} bugs caught, median {median:.1} s", caught.len() - missed, caught.len());
     missed == 0
@@ -135,12 +136,22 @@ fn many(arguments: &Arguments) -> bool {
     println!("{seeds}");
     let limit = arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let goes_on = || limit.is_none_or(|limit| began.elapsed() < limit);
+    let told = AtomicU64::new(0);
+    let progress = |report: &Report, failure: Option<&Failure>| {
+        if let Some(Failure { seed, outcome }) = failure {
+            eprintln!("seed {seed}: {}", outcome.violations[0]);
+        }
+        let minutes = began.elapsed().as_secs() / 60;
+        if told.fetch_max(minutes, Ordering::Relaxed) < minutes {
+            eprintln!("{minutes} min: {} seeds, {} failed", report.seeds, report.failures.len());
+        }
+    };
     let threads = arguments.threads.max(1);
     let (kept, draw) = (kept_seeds(KEPT_SEEDS), Plan::draw as fn(u64) -> Plan);
-    let kept = Campaign { seeds: kept, threads, draw }.run(goes_on);
+    let kept = Campaign { seeds: kept, threads, draw }.run(goes_on, progress);
     let before = Resources::now();
     let new = (first..first.saturating_add(arguments.seeds)).collect();
-    let new = Campaign { seeds: new, threads, draw: arguments.draw() }.run(goes_on);
+    let new = Campaign { seeds: new, threads, draw: arguments.draw() }.run(goes_on, progress);
     let took = began.elapsed();
     let mut passed = true;
     for (name, report) in [("kept", &kept), ("new", &new)] {

@@ -11,7 +11,7 @@ const CAUSAL_SAMPLE: std::ops::Range<u64> = 0..45;
 const THREADS: usize = 2;
 
 fn check(seeds: Vec<u64>, draw: fn(u64) -> Plan) -> Report {
-    let report = Campaign { seeds, threads: THREADS, draw }.run(|| true);
+    let report = Campaign { seeds, threads: THREADS, draw }.run(|| true, |_, _| {});
     let failures = report.failures.iter().map(|failure| {
         let violations = failure.outcome.violations.iter().map(ToString::to_string);
         (format!("farshore-sim --seed {}", failure.seed), violations.collect::<Vec<_>>())
