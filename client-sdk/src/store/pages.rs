@@ -13,7 +13,6 @@ use super::error::Failure;
 use super::numbers::ScopeNumber;
 use super::progress::to_sql;
 use super::rebase::{Base, Landed};
-use super::refill::held_by_the_lost_server;
 use super::rows::RowKey;
 use super::transaction::Tx;
 
@@ -288,7 +287,7 @@ impl Tx<'_> {
             return Ok(());
         }
         if self.known.progress.refill == Refill::NewEpoch
-            && let Some(before) = held_by_the_lost_server(&stored)?
+            && let Some(before) = self.held_by_the_lost_server(key, &stored)?
         {
             landed.departed.insert(key, before);
         }

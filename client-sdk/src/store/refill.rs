@@ -39,21 +39,31 @@ struct Offers {
     graves: Vec<(RowKey, RowState)>,
 }
 
-/// What the lost server had of a row. What waits for an answer is sent as it was written: offered as well, it would
-/// have a stamp of its own and win over what replaced it.
-///
-/// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
-/// So are removes from sets: the restored server may lack the add until the offer brings it, which would undo a remove
-/// that came before.
-pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState>, Failure> {
-    if bugs::planted(Bug::PendingOffered) {
-        return Ok(stored.visible.clone());
-    }
-    let mut held = stored.base()?;
-    if let (Some(held), Some(visible)) = (&mut held, &stored.visible) {
-        held.counters = visible.counters.clone();
+impl Tx<'_> {
+    /// What the lost server had of a row. What waits for an answer is sent as it was written: offered as well, it would
+    /// have a stamp of its own and win over what replaced it.
+    ///
+    /// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
+    /// The restored server may have it on a row that was deleted on the lost one, and is deleted here.
+    /// So are removes from sets: the restored server may lack the add until the offer brings it, which would undo a remove
+    /// that came before.
+    pub(super) fn held_by_the_lost_server(
+        &mut self,
+        key: RowKey,
+        stored: &Stored,
+    ) -> Result<Option<RowState>, Failure> {
+        if bugs::planted(Bug::PendingOffered) {
+            return Ok(stored.visible.clone());
+        }
+        let Some(mut held) = stored.base()? else { return Ok(None) };
+        let Some(pending) = &stored.head.pending else { return Ok(Some(held)) };
+        let living = RowState { life: None, ..held.clone() };
+        let Some(now) = self.overlay(key, Some(living), &pending.numbers)? else {
+            return Ok(Some(held));
+        };
+        held.counters = now.counters;
         for (column, elements) in &mut held.sets {
-            let Some(shown) = visible.sets.get(column) else { continue };
+            let Some(shown) = now.sets.get(column) else { continue };
             let adds =
                 elements.iter_mut().filter_map(|(element, adds)| Some((adds, shown.get(element)?)));
             for (adds, shown) in adds {
@@ -63,11 +73,9 @@ pub(super) fn held_by_the_lost_server(stored: &Stored) -> Result<Option<RowState
                 }
             }
         }
+        Ok(Some(held))
     }
-    Ok(held)
-}
 
-impl Tx<'_> {
     /// Starts a refill: what was staged belongs to the time before.
     pub(super) fn begin_refill(&mut self, refill: Refill) -> Result<(), Failure> {
         self.drop_staged()?;
@@ -155,7 +163,7 @@ impl Tx<'_> {
             Refill::NewEpoch => match landed.departed.remove(&key) {
                 Some(before) => Some(before),
                 None => match self.load(key)? {
-                    Some(stored) => held_by_the_lost_server(&stored)?,
+                    Some(stored) => self.held_by_the_lost_server(key, &stored)?,
                     None => None,
                 },
             },

@@ -104,7 +104,8 @@ pub struct Transaction {
     pub read: Option<Read>,
     /// Whether its stamp was ahead of the server's clock, so that the time at which it came counts.
     pub ahead: bool,
-    /// Whether it waited for its answer when the server was lost, so that it came to the restored one once more.
+    /// Whether it waited for its answer when the server was lost, or was written before its device heard of that, so that
+    /// it came to the restored one over what that lacked.
     pub resent: bool,
 }
 

@@ -3,7 +3,7 @@
 //! Within one direction of one connection messages keep their order, as TCP keeps it; between directions and
 //! connections they do not. A connection that lost a message breaks before it delivers a later one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -25,6 +25,8 @@ mod pipe;
 pub use ends::{Broken, ClientEnd, ServerEnd};
 pub use narrate::narrate_frames;
 
+/// How a server frame begins that gives a device other scopes.
+const SCOPES_FRAME: [u8; 2] = [0x82, 0x05];
 /// How a client frame begins that carries a token: tokens are signed with fresh randomness and kept out of the trace.
 const TOKEN_FRAME: [u8; 2] = [0x82, 0x05];
 
@@ -68,6 +70,16 @@ pub struct Leak {
     pub place: String,
     /// The tenant whose bytes they are.
     pub of_tenant: usize,
+}
+
+/// What a message says of how far a device has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// From now on it has other scopes.
+    OtherScopes,
+    /// It has all rows of the scopes that it was given last.
+    AllOfThem,
+    Nothing,
 }
 
 /// What the network carried.
@@ -127,6 +139,10 @@ struct State {
     /// How many messages each device has taken.
     delivered: BTreeMap<usize, u64>,
     deliveries: Deliveries,
+    /// Connections on which other scopes were sent, and no checkpoint of them yet.
+    rescoped: BTreeSet<(usize, u64)>,
+    /// Devices that have heard so, by their connection.
+    unfilled: BTreeMap<usize, u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -162,6 +178,8 @@ impl Network {
             unwarranted: Vec::new(),
             delivered: BTreeMap::new(),
             deliveries: Deliveries(Arc::new(Notify::new())),
+            rescoped: BTreeSet::new(),
+            unfilled: BTreeMap::new(),
         })))
     }
 
@@ -194,6 +212,7 @@ impl Network {
         let number = state.dialled.entry(device).or_default();
         *number += 1;
         let number = *number;
+        state.unfilled.remove(&device);
         let pipe = |direction, flow| {
             let part = (device as u64) << 32 | number << 1 | u64::from(direction == Direction::Up);
             Arc::new(Pipe {
@@ -210,6 +229,12 @@ impl Network {
         let client = End { incoming: Arc::clone(&down), outgoing: Arc::clone(&up), sleep: None };
         let server = End { incoming: up, outgoing: down, sleep: None };
         (ClientEnd(client), ServerEnd(server))
+    }
+
+    /// How often a device has connected.
+    #[must_use]
+    pub fn dialled(&self, device: usize) -> u64 {
+        self.lock().dialled.get(&device).copied().unwrap_or_default()
     }
 
     /// How long one way takes this time.
@@ -292,6 +317,12 @@ impl Network {
         self.lock().delivered.get(&device).copied().unwrap_or_default()
     }
 
+    /// Whether a device has heard of other scopes, and of no checkpoint of them: it cannot have caught up.
+    #[must_use]
+    pub fn is_unfilled(&self, device: usize) -> bool {
+        self.lock().unfilled.contains_key(&device)
+    }
+
     /// What tells that devices have taken messages.
     #[must_use]
     pub fn deliveries(&self) -> Deliveries {
@@ -361,7 +392,7 @@ impl fmt::Debug for Network {
 }
 
 impl State {
-    fn record(&mut self, pipe: &Pipe, message: &[u8]) {
+    fn record(&mut self, pipe: &Pipe, message: &[u8]) -> Says {
         self.sent.messages += 1;
         let opened = envelope::open(message);
         let frame = opened.as_deref().unwrap_or_default();
@@ -386,7 +417,38 @@ impl State {
                     self.leaks.push(Leak { place, of_tenant: tenant });
                 }
             }
+            return self.says((pipe.device, pipe.number), frame);
         }
+        Says::Nothing
+    }
+
+    fn says(&mut self, connection: (usize, u64), frame: &[u8]) -> Says {
+        if frame.starts_with(&SCOPES_FRAME) {
+            self.rescoped.insert(connection);
+            return Says::OtherScopes;
+        }
+        let is_checkpoint = |frame: ServerFrame| matches!(frame, ServerFrame::Page(page) if page.checkpoint.is_some());
+        if self.rescoped.contains(&connection)
+            && ServerFrame::from_bytes(frame).is_ok_and(is_checkpoint)
+        {
+            self.rescoped.remove(&connection);
+            return Says::AllOfThem;
+        }
+        Says::Nothing
+    }
+
+    fn deliver(&mut self, pipe: &Pipe, says: Says) {
+        *self.delivered.entry(pipe.device).or_default() += 1;
+        match says {
+            Says::OtherScopes => {
+                self.unfilled.insert(pipe.device, pipe.number);
+            }
+            Says::AllOfThem if self.unfilled.get(&pipe.device) == Some(&pipe.number) => {
+                self.unfilled.remove(&pipe.device);
+            }
+            Says::AllOfThem | Says::Nothing => {}
+        }
+        self.deliveries.0.notify_one();
     }
 }
 

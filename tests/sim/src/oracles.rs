@@ -40,6 +40,8 @@ pub enum Violation {
     Torn(String),
     /// A device saw less than it had seen or written before.
     WentBack(String),
+    /// A device said of itself what was not so.
+    Lied(String),
     /// A queue did not drain.
     Stuck(String),
     /// Bytes of a tenant stood where they have no business.
@@ -67,6 +69,7 @@ impl Violation {
             Self::Mended(_) => "mended",
             Self::Torn(_) => "torn",
             Self::WentBack(_) => "went back",
+            Self::Lied(_) => "lied",
             Self::Stuck(_) => "stuck",
             Self::Leaked(_) => "leaked",
             Self::NotGranted(_) => "not granted",
@@ -87,6 +90,7 @@ impl fmt::Display for Violation {
         | Self::Mended(what)
         | Self::Torn(what)
         | Self::WentBack(what)
+        | Self::Lied(what)
         | Self::Stuck(what)
         | Self::Leaked(what)
         | Self::NotGranted(what)

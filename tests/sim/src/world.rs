@@ -148,6 +148,8 @@ struct World<'a> {
     looked: Vec<Option<u64>>,
     epochs: u64,
     was_off_at_a_restore: Vec<bool>,
+    /// How often each device had connected at the last restore, until it has heard of that.
+    unaware_of_restore: Vec<Option<u64>>,
     violations: Vec<Violation>,
     drained_ms: u64,
     causal: Option<Causal>,
@@ -190,6 +192,7 @@ impl<'a> World<'a> {
             looked: vec![None; plan.devices.len()],
             epochs: 0,
             was_off_at_a_restore: vec![false; plan.devices.len()],
+            unaware_of_restore: vec![None; plan.devices.len()],
             violations: Vec::new(),
             drained_ms: 0,
             causal: None,
@@ -306,6 +309,13 @@ impl<'a> World<'a> {
             match Watch::counters(shape, device.version, client, deleted) {
                 Ok(counters) => self.violations.extend(watch.monotonic(counters, &status)),
                 Err(error) => self.violations.push(Violation::Failed(error.to_string())),
+            }
+            if status.caught_up && self.network.is_unfilled(device.index) {
+                let what = format!(
+                    "device {} has caught up with scopes of which nothing has come",
+                    device.index
+                );
+                self.violations.push(Violation::Lied(what));
             }
             if status.repairs > 0 {
                 let what =

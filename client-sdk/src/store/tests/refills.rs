@@ -256,6 +256,29 @@ fn a_remove_that_waits_is_not_undone_by_the_offer_of_its_add() {
 }
 
 #[test]
+fn what_was_counted_on_a_row_that_the_lost_server_had_deleted_adds_up() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("x");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.increment("items", id, "stock", 9));
+    local.write(|tx| tx.delete("items", id));
+    local.sync_in_step(&mut server);
+    // The restore is refused with another row, and what came after it is taken: there the row was never deleted.
+    let number = local.standing().next_number;
+    local.write(|tx| tx.restore("items", id));
+    local.write(|tx| tx.increment("items", id, "stock", 2));
+    restored.refuse.insert((local.id, number), ReasonCode::RowMissing);
+    refill(&local, &mut restored, Refill::NewEpoch);
+    local.sync_in_step(&mut restored);
+    local.write(|tx| tx.restore("items", id));
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.stock(id), 11);
+    local.check();
+}
+
+#[test]
 fn a_refused_offer_takes_no_other_row_with_it() {
     let (local, mut server) = (Device::new(1), Server::new());
     let mut restored = server.clone();

@@ -43,12 +43,12 @@ impl End {
                     Some((at, _)) if state.flow != Flow::Held => {
                         if *at <= Instant::now() {
                             let (_, item) = state.queue.pop_front().expect("it was just looked at");
-                            if let Item::Message(bytes) | Item::Cut(bytes) = &item {
+                            if let Item::Message(bytes, _) | Item::Cut(bytes) = &item {
                                 state.bytes -= bytes.len();
                             }
                             state.wake_writer();
                             drop(state);
-                            self.incoming.count_delivery();
+                            self.incoming.delivered(&item);
                             return Poll::Ready(Some(Ok(item)));
                         }
                         *at
@@ -94,7 +94,7 @@ impl Stream for ClientEnd {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|item| {
             Some(match item? {
-                Ok(Item::Message(bytes)) => Ok(tungstenite::Message::Binary(bytes)),
+                Ok(Item::Message(bytes, _)) => Ok(tungstenite::Message::Binary(bytes)),
                 Ok(Item::Cut(bytes)) => {
                     self.0.cut_here();
                     Ok(tungstenite::Message::Binary(bytes))
@@ -151,7 +151,7 @@ impl Stream for ServerEnd {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|item| {
             Some(match item? {
-                Ok(Item::Message(bytes)) => Ok(ws::Message::Binary(bytes)),
+                Ok(Item::Message(bytes, _)) => Ok(ws::Message::Binary(bytes)),
                 Ok(Item::Cut(bytes)) => {
                     self.0.cut_here();
                     Ok(ws::Message::Binary(bytes))

@@ -10,7 +10,7 @@ use test_chance::Chance;
 use tokio::time::Instant;
 
 use super::ends::Broken;
-use super::{Direction, Flow, State};
+use super::{Direction, Flow, Says, State};
 
 /// Bytes that one direction of a connection takes before the writer has to wait.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -40,7 +40,7 @@ pub(super) struct PipeState {
 
 #[derive(Debug)]
 pub(super) enum Item {
-    Message(Bytes),
+    Message(Bytes, Says),
     /// The message came in part, and nothing after it.
     Cut(Bytes),
     Close,
@@ -128,14 +128,14 @@ impl Pipe {
         let at = (Instant::now() + self.latency(&mut state)).max(state.last_at);
         state.last_at = at;
         let item = match item {
-            Item::Message(bytes) if state.truncate_next && !bytes.is_empty() => {
+            Item::Message(bytes, _) if state.truncate_next && !bytes.is_empty() => {
                 state.truncate_next = false;
                 let kept = state.chance.below(bytes.len() as u64) as usize;
                 Item::Cut(bytes.slice(..kept))
             }
             item => item,
         };
-        if let Item::Message(bytes) | Item::Cut(bytes) = &item {
+        if let Item::Message(bytes, _) | Item::Cut(bytes) = &item {
             state.bytes += bytes.len();
         }
         state.queue.push_back((at, item));
@@ -149,20 +149,25 @@ impl Pipe {
                 return Err(Broken);
             }
         }
-        if let Some(network) = self.network.upgrade() {
-            network.lock().unwrap_or_else(PoisonError::into_inner).record(self, &message);
-        }
-        self.put(Item::Message(message));
+        let says = match self.network.upgrade() {
+            Some(network) => {
+                network.lock().unwrap_or_else(PoisonError::into_inner).record(self, &message)
+            }
+            None => Says::Nothing,
+        };
+        self.put(Item::Message(message, says));
         Ok(())
     }
 
-    pub fn count_delivery(&self) {
+    pub fn delivered(&self, item: &Item) {
         if self.direction == Direction::Down
             && let Some(network) = self.network.upgrade()
         {
-            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
-            *network.delivered.entry(self.device).or_default() += 1;
-            network.deliveries.0.notify_one();
+            let says = match item {
+                Item::Message(_, says) => *says,
+                Item::Cut(_) | Item::Close => Says::Nothing,
+            };
+            network.lock().unwrap_or_else(PoisonError::into_inner).deliver(self, says);
         }
     }
 

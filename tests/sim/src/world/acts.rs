@@ -63,6 +63,7 @@ impl World<'_> {
 
     fn write(&mut self, device: usize, ops: &[Op]) {
         self.looked[device] = None;
+        let resent = !self.knows_the_server(device);
         let device = &mut self.devices[device];
         let tenant = device.tenant;
         let (shape, deleted) = (&self.plan.tenants[tenant], &self.deleted[tenant]);
@@ -77,12 +78,25 @@ impl World<'_> {
                 let number = number.unwrap_or_default();
                 let (device, fate) = (device.index, Fate::Accepted);
                 let ahead = written_at_ms > self.platform.clock().now_ms() + AHEAD_MS;
-                let made = Transaction { device, number, deeds, fate, read, ahead, resent: false };
+                let made = Transaction { device, number, deeds, fate, read, ahead, resent };
                 self.histories[tenant].transactions.push(made);
             }
             Ok(None) => {}
             Err(error) => self.violations.push(Violation::Failed(error)),
         }
+    }
+
+    /// Whether a device has heard of the last restore: what it writes before that is written over what the lost server
+    /// had, and comes to the restored one like what waited.
+    fn knows_the_server(&mut self, device: usize) -> bool {
+        let Some(dialled) = self.unaware_of_restore[device] else { return true };
+        let status = self.devices[device].status();
+        let is_in_step = status.is_some_and(|status| status.checkpoint.is_some());
+        let knows = is_in_step && self.network.dialled(device) > dialled;
+        if knows {
+            self.unaware_of_restore[device] = None;
+        }
+        knows
     }
 
     pub(super) fn start(&mut self, device: usize) {
@@ -189,7 +203,10 @@ impl World<'_> {
                     self.watches[device.index].retire();
                 }
             }
-            (0..self.devices.len()).for_each(|device| self.note_resent(device));
+            for device in 0..self.devices.len() {
+                self.note_resent(device);
+                self.unaware_of_restore[device] = Some(self.network.dialled(device));
+            }
         }
         self.platform.start();
     }
