@@ -107,6 +107,8 @@ pub struct Transaction {
     /// Whether it waited for its answer when the server was lost, or was written before its device heard of that, so that
     /// it came to the restored one over what that lacked.
     pub resent: bool,
+    /// Whether the app sent it once more after it had been refused: it was written then.
+    pub resubmitted: bool,
 }
 
 /// What became of a transaction.
@@ -151,11 +153,13 @@ impl History {
         counted.flat_map(|made| made.deeds.iter().map(|deed| (deed, made.fate)))
     }
 
-    /// What counts as written when the restored server took it, whatever others wrote over it on the lost one: its
+    /// What counts as written later than it was: what was refused when the app sent it once more, and what was ahead of
+    /// every clock when the restored server took it, whatever others wrote over it on the lost one: its
     /// device cannot know that the lost server had it, nor since when. Where the restored server's clock stands behind
     /// what others write over, it may lose to that as well.
     pub fn written_anew(&self) -> impl Iterator<Item = &Deed> {
-        let anew = self.transactions.iter().filter(|made| made.ahead && made.resent);
+        let is_anew = |made: &&Transaction| made.resubmitted || (made.ahead && made.resent);
+        let anew = self.transactions.iter().filter(is_anew);
         anew.flat_map(|made| &made.deeds)
     }
 

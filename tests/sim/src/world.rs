@@ -306,8 +306,12 @@ impl<'a> World<'a> {
                 Err(error) => self.violations.push(Violation::Failed(error.to_string())),
             }
             let deleted = &self.deleted[device.tenant];
-            match Watch::counters(shape, device.version, client, deleted) {
-                Ok(counters) => self.violations.extend(watch.monotonic(counters, &status)),
+            let counters = Watch::counters(shape, device.version, client, deleted);
+            let quarantined = Watch::quarantined(client, &status);
+            match counters.and_then(|counters| Ok((counters, quarantined?))) {
+                Ok((counters, quarantined)) => {
+                    self.violations.extend(watch.monotonic(counters, &status, quarantined));
+                }
                 Err(error) => self.violations.push(Violation::Failed(error.to_string())),
             }
             if status.caught_up && self.network.is_unfilled(device.index) {

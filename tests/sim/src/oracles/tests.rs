@@ -54,6 +54,7 @@ fn history<const N: usize>(transactions: [(Fate, Vec<Deed>); N]) -> History {
         read: None,
         ahead: false,
         resent: false,
+        resubmitted: false,
     });
     History { transactions: made.collect(), ..History::default() }
 }
@@ -130,6 +131,8 @@ fn only_what_was_ahead_and_was_sent_anew_may_win_or_lose_against_the_order_of_th
         let older = view([text(SEEN), element.clone()]);
         assert_eq!(kinds(&made, &older), vec!["came back"; expected], "{ahead} {resent}");
     }
+    (made.transactions[1].ahead, made.transactions[0].resubmitted) = (false, true);
+    assert_eq!(kinds(&made, &back), [""; 0], "the app wrote it once more");
 }
 
 #[test]
@@ -250,12 +253,12 @@ fn flat() -> crate::shape::CollectionShape {
 #[test]
 fn a_counter_that_goes_back_is_seen_unless_there_is_a_reason() {
     let shown = |value: i64| watch::Counters::from([((0, 0, vec![1]), value)]);
-    let status = |quarantined| Status { filled: true, quarantined, ..Status::default() };
+    let status = Status { filled: true, ..Status::default() };
     let mut watch = Watch::default();
-    assert_eq!(watch.monotonic(shown(5), &status(0)), []);
-    assert_eq!(watch.monotonic(shown(5), &status(0)), []);
-    assert_eq!(watch.monotonic(shown(4), &status(0)).len(), 1);
-    assert_eq!(watch.monotonic(shown(3), &status(1)), [], "a transaction was refused");
+    assert_eq!(watch.monotonic(shown(5), &status, vec![7]), []);
+    assert_eq!(watch.monotonic(shown(5), &status, vec![7]), []);
+    assert_eq!(watch.monotonic(shown(4), &status, vec![7]).len(), 1);
+    assert_eq!(watch.monotonic(shown(3), &status, vec![8]), [], "a transaction was refused");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub type Counters = BTreeMap<(usize, usize, Vec<u8>), i64>;
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     seen: Counters,
-    quarantined: u64,
+    quarantined: Vec<u64>,
     cursor: u64,
     retired: bool,
 }
@@ -88,18 +88,34 @@ impl Watch {
         Ok(shown)
     }
 
+    /// The transactions that wait in the quarantine, by the ids of their entries.
+    ///
+    /// # Errors
+    /// Where the SDK does not read.
+    pub fn quarantined(client: &Client, status: &Status) -> Result<Vec<u64>, QueryError> {
+        if status.quarantined == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(client.quarantine()?.iter().map(|entry| entry.id).collect())
+    }
+
     /// Counters only ever go up, so that a smaller one was taken back.
     #[must_use]
-    pub fn monotonic(&mut self, shown: Counters, status: &Status) -> Vec<Violation> {
+    pub fn monotonic(
+        &mut self,
+        shown: Counters,
+        status: &Status,
+        quarantined: Vec<u64>,
+    ) -> Vec<Violation> {
         // A first fill shows pages as they come, under what this device wrote itself.
         if !status.filled || self.retired {
             self.forget();
             return Vec::new();
         }
-        if status.quarantined != self.quarantined || status.cursor < self.cursor {
+        if quarantined != self.quarantined || status.cursor < self.cursor {
             self.forget();
         }
-        (self.quarantined, self.cursor) = (status.quarantined, status.cursor);
+        (self.quarantined, self.cursor) = (quarantined, status.cursor);
         let less = shown.iter().filter_map(|(cell, shown)| {
             let before = self.seen.get(cell).filter(|before| shown < before)?;
             let (collection, column, id) = cell;

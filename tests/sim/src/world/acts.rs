@@ -78,7 +78,16 @@ impl World<'_> {
                 let number = number.unwrap_or_default();
                 let (device, fate) = (device.index, Fate::Accepted);
                 let ahead = written_at_ms > self.platform.clock().now_ms() + AHEAD_MS;
-                let made = Transaction { device, number, deeds, fate, read, ahead, resent };
+                let made = Transaction {
+                    device,
+                    number,
+                    deeds,
+                    fate,
+                    read,
+                    ahead,
+                    resent,
+                    resubmitted: false,
+                };
                 self.histories[tenant].transactions.push(made);
             }
             Ok(None) => {}
@@ -237,6 +246,7 @@ impl World<'_> {
                 match last() {
                     after if after != before => {
                         history[made].number = after.number;
+                        history[made].resubmitted = true;
                         history[made].ahead =
                             after.written_at_ms > self.platform.clock().now_ms() + AHEAD_MS;
                     }
