@@ -155,6 +155,9 @@ impl Tx<'_> {
             self.insert_change(key, change.hash, None, &change.bytes)?;
             self.work.dirty.insert(key);
             self.work.incoming.entry(key).or_default().push(change);
+        } else if self.known.progress.staged > 0 {
+            // An earlier page of this checkpoint may have brought the row without it.
+            self.work.dirty.insert(key);
         }
         Ok(())
     }

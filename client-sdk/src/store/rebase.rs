@@ -123,6 +123,24 @@ impl Tx<'_> {
         Ok(state)
     }
 
+    /// The state with what the server has done to it by transactions that it took. Where the row is deleted for all that
+    /// is known here, it was not there: another device had brought it back.
+    pub(super) fn with_taken(
+        &mut self,
+        key: RowKey,
+        state: Option<RowState>,
+        numbers: &Numbers,
+    ) -> Result<Option<RowState>, Failure> {
+        let buried = state.as_ref().filter(|state| state.is_deleted()).cloned();
+        let known = self.overlay(key, state, numbers)?;
+        let (Some(buried), Some(known)) = (buried, &known) else { return Ok(known) };
+        if !known.is_deleted() {
+            return Ok(Some(known.clone()));
+        }
+        let living = self.overlay(key, Some(RowState { life: None, ..buried }), numbers)?;
+        Ok(living.map(|living| RowState { life: known.life, ..living }))
+    }
+
     /// Takes transactions out of the pending lists of the rows that they touch, and lays those rows anew.
     pub(super) fn take_off(&mut self, number: u64, landed: &mut Landed) -> Result<(), Failure> {
         let read = self.transaction(number)?;
@@ -240,7 +258,7 @@ impl Tx<'_> {
                 self.overlay(key, None, &offers)?
             }
         };
-        self.overlay(key, base, &answered)
+        self.with_taken(key, base, &answered)
     }
 
     /// The transactions that offer a row.

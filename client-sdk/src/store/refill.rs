@@ -44,7 +44,6 @@ impl Tx<'_> {
     /// have a stamp of its own and win over what replaced it.
     ///
     /// Totals of counters are offered with what waits: the larger total holds, and what waits is sent before the offer.
-    /// The restored server may have it on a row that was deleted on the lost one, and is deleted here.
     /// So are removes from sets: the restored server may lack the add until the offer brings it, which would undo a remove
     /// that came before.
     pub(super) fn held_by_the_lost_server(
@@ -57,8 +56,7 @@ impl Tx<'_> {
         }
         let Some(mut held) = stored.base()? else { return Ok(None) };
         let Some(pending) = &stored.head.pending else { return Ok(Some(held)) };
-        let living = RowState { life: None, ..held.clone() };
-        let Some(now) = self.overlay(key, Some(living), &pending.numbers)? else {
+        let Some(now) = self.with_taken(key, Some(held.clone()), &pending.numbers)? else {
             return Ok(Some(held));
         };
         held.counters = now.counters;
@@ -130,7 +128,7 @@ impl Tx<'_> {
                     totals.remove(&device);
                 }
             }
-            let Some(mut state) = self.overlay(key, before, &answered)? else { continue };
+            let Some(mut state) = self.with_taken(key, before, &answered)? else { continue };
             let scope = self.resolved_scope(key, Some(&state))?.or(stored.head.scope);
             let Some(scope) = scope else { continue };
             if first_fill {

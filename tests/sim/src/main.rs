@@ -57,6 +57,9 @@ struct Arguments {
     /// Print every frame of the smallest plan that fails.
     #[arg(long, requires = "seed")]
     narrate: bool,
+    /// Leave the plan as it is.
+    #[arg(long, requires = "seed")]
+    whole: bool,
 }
 
 fn main() -> ExitCode {
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
         return if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let passed = match arguments.seed {
-        Some(seed) => one(seed, arguments.draw(), arguments.narrate),
+        Some(seed) => one(seed, &arguments),
         None => many(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -106,11 +109,13 @@ impl Arguments {
     }
 }
 
-fn one(seed: u64, draw: fn(u64) -> Plan, narrate: bool) -> bool {
+fn one(seed: u64, arguments: &Arguments) -> bool {
     println!("sim: --seed {seed}");
+    let (draw, narrate) = (arguments.draw(), arguments.narrate);
     let outcome = run(&draw(seed));
     let passed = outcome.violations.is_empty();
-    if passed {
+    if passed || arguments.whole {
+        show(&outcome);
         if narrate {
             network::narrate_frames();
         }

@@ -1,13 +1,13 @@
 //! Documents: edited offline, exchanged by their changes, shown as JSON.
 
 use farshore_sync_core::document::{ChangeHash, DocumentEdit, DocumentPath, NewValue, Scalar};
-use farshore_sync_core::ids::RowId;
-use farshore_sync_core::mutation::{Op, Transaction};
+use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
+use farshore_sync_core::mutation::{Cells, Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::wire::ChunkEntry;
 
 use super::super::{ColumnValue, QueryError, SqlValue};
-use super::harness::{Device, NOW, row};
+use super::harness::{Device, NOW, device, row};
 use super::server::Server;
 
 fn note(local: &Device) -> RowId {
@@ -197,6 +197,40 @@ fn changes_that_came_with_a_deletion_show_once_the_row_is_restored() {
     assert_eq!(local.sql("SELECT body FROM notes"), [[SqlValue::Text(json.into())]]);
     local.sync_in_step(&mut server);
     assert_eq!(local.sql("SELECT body FROM notes"), [[SqlValue::Text(json.into())]]);
+}
+
+/// The restored server sends a row as its backup had it, and as it became while the device caught up.
+#[test]
+fn a_change_that_comes_back_pages_after_its_row_shows() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch += 1;
+    local.write(|tx| tx.edit_text("visits", id, "report", "text", 0, 0, "one"));
+    local.sync_in_step(&mut server);
+
+    local.greet(&restored);
+    let staged = |restored: &Server| {
+        for mut page in restored.pages(&local.standing()) {
+            page.checkpoint = None;
+            local.page(page);
+        }
+    };
+    staged(&restored);
+    let key = (CollectionId(3), id);
+    let moved = Op::Update { cells: Cells::new(vec![(ColumnId(1), "b".into())]) };
+    restored.edit(device(9), NOW + 5, (key, moved));
+    staged(&restored);
+    let known = server.rows[&key].clone();
+    restored.seq += 1;
+    let row = restored.rows.get_mut(&key).unwrap();
+    (row.state.documents, row.chunks, row.seq) =
+        (known.state.documents, known.chunks, restored.seq);
+    assert!(local.pages(restored.pages(&local.standing())).unwrap().in_step);
+    let json = "{\"text\":\"one\"}";
+    assert_eq!(local.sql("SELECT report FROM visits"), [[SqlValue::Text(json.into())]]);
+    local.check();
 }
 
 #[test]

@@ -279,6 +279,36 @@ fn what_was_counted_on_a_row_that_the_lost_server_had_deleted_adds_up() {
 }
 
 #[test]
+fn what_was_taken_on_a_row_that_is_deleted_here_is_offered_to_the_next_server() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("old");
+    local.sync_in_step(&mut server);
+    let mut second = server.clone();
+    second.epoch = 8;
+    local.write(|tx| tx.delete("items", id));
+    local.sync_in_step(&mut server);
+    let third = second.clone();
+    let number = local.standing().next_number;
+    local.write(|tx| tx.restore("items", id));
+    local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
+    second.refuse.insert((local.id, number), ReasonCode::RowMissing);
+    // The second server takes the update and is lost before any page with it has come.
+    local.greet(&second);
+    let outcomes = second.push(local.id, &local.outbox());
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.refused.is_none()).count(), 1);
+    local.outcomes(outcomes);
+    let mut third = third;
+    third.epoch = 9;
+    refill(&local, &mut third, Refill::NewEpoch);
+    local.sync_in_step(&mut third);
+    local.write(|tx| tx.restore("items", id));
+    local.sync_in_step(&mut third);
+    assert_eq!(local.text("items", id, "title"), "new");
+    assert_eq!(third.rows[&(ITEMS, id)].state.value(ColumnId(1)), Some(&"new".into()));
+    local.check();
+}
+
+#[test]
 fn a_refused_offer_takes_no_other_row_with_it() {
     let (local, mut server) = (Device::new(1), Server::new());
     let mut restored = server.clone();

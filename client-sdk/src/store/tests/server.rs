@@ -27,7 +27,7 @@ pub struct ServerRow {
     pub scope: Scope,
     pub state: RowState,
     pub seq: u64,
-    chunks: Vec<(ColumnId, Vec<u8>)>,
+    pub chunks: Vec<(ColumnId, Vec<u8>)>,
 }
 
 #[derive(Debug, Clone, Default)]
