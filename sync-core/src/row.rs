@@ -149,3 +149,42 @@ impl RowState {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::ChangeHash;
+
+    fn at(hlc: u64, device: u8) -> Stamp {
+        Stamp { hlc: Hlc(hlc), device: DeviceId::from_bytes([device; 16]) }
+    }
+
+    #[test]
+    fn a_summary_counts_changes_and_sums_the_heads_of_their_hashes() {
+        let hash = |head: u128, tail: u8| {
+            let mut hash = [tail; 32];
+            hash[..16].copy_from_slice(&head.to_le_bytes());
+            ChangeHash(hash)
+        };
+        let mut summary = DocumentSummary::default();
+        summary.add(&hash(5, 1));
+        summary.add(&hash(u128::MAX, 2));
+        assert_eq!(summary, DocumentSummary { changes: 2, sum: 4 });
+    }
+
+    #[test]
+    fn the_latest_stamp_is_that_of_a_cell_a_delete_or_an_add() {
+        let mut row = RowState::default();
+        assert_eq!(row.latest_hlc(), None);
+        let cell =
+            |column, hlc| Cell { column: ColumnId(column), value: Value::Null, stamp: at(hlc, 1) };
+        row.cells = vec![cell(1, 7), cell(2, 4)];
+        assert_eq!(row.latest_hlc(), Some(Hlc(7)));
+        row.life = Some(Life { stamp: at(8, 1), deleted: true });
+        assert_eq!(row.latest_hlc(), Some(Hlc(8)));
+        let entry = SetEntry { hlc: Hlc(9), alive: false };
+        let adds = BTreeMap::from([(DeviceId::from_bytes([2; 16]), entry)]);
+        row.sets.insert(ColumnId(3), BTreeMap::from([(Value::Null, adds)]));
+        assert_eq!(row.latest_hlc(), Some(Hlc(9)), "also where a remove has seen the add");
+    }
+}

@@ -135,9 +135,8 @@ impl RowState {
         for (column, value) in cells.into_vec() {
             let cell = Cell { column, value, stamp };
             match self.cells.binary_search_by_key(&column, |cell| cell.column) {
-                Ok(at) if self.cells[at].stamp < stamp => self.cells[at] = cell,
                 // The same transaction may write a column twice: the later write stays.
-                Ok(at) if self.cells[at].stamp == stamp => self.cells[at] = cell,
+                Ok(at) if self.cells[at].stamp <= stamp => self.cells[at] = cell,
                 Ok(_) => {}
                 Err(at) => self.cells.insert(at, cell),
             }
@@ -181,6 +180,11 @@ mod tests {
         assert_eq!(
             apply(Some(&row), &insert("tie"), at(5, 2)).value(COLUMN),
             Some(&Value::from("tie"))
+        );
+        assert_eq!(
+            apply(Some(&row), &insert("again"), at(5, 1)).value(COLUMN),
+            Some(&Value::from("again")),
+            "one transaction may write a column twice"
         );
     }
 
@@ -238,11 +242,15 @@ mod tests {
         // One transaction may take its own add back and make it again; sent again, it ends as it did.
         let stamp = at(2, 1);
         let steps = [&add, &remove, &add];
-        let once = steps.iter().fold(row, |row, op| apply(Some(&row), op, stamp));
+        let once = steps.iter().fold(row.clone(), |row, op| apply(Some(&row), op, stamp));
         let twice = steps.iter().fold(once.clone(), |row, op| {
             apply(Some(&row), &once.not_done_yet((*op).clone(), stamp), stamp)
         });
         assert_eq!((once.set(COLUMN).count(), &twice), (1, &once));
+        // Sent for the first time, it does all of it: what it takes back is its own add.
+        for op in steps {
+            assert_eq!(row.not_done_yet(op.clone(), stamp), *op);
+        }
     }
 
     #[test]
