@@ -81,7 +81,10 @@ mod tests {
         assert_eq!(KeyOwner::of_key_id(&kid), Some(demo));
         let kid = KeyOwner::Operators.key_id(SigningAlgorithm::EdDsa, "abc");
         assert_eq!(KeyOwner::of_key_id(&kid), Some(KeyOwner::Operators));
-        let long = format!("tenant.demo.RS256.{}", "a".repeat(MAX_KEY_ID_BYTES));
+        let of_length = |bytes: usize| format!("{:a<bytes$}", "tenant.demo.RS256.");
+        let longest = KeyOwner::of_key_id(&of_length(MAX_KEY_ID_BYTES));
+        assert_eq!(longest, Some(KeyOwner::Tenant("demo".parse().unwrap())));
+        let (long, longer) = (of_length(MAX_KEY_ID_BYTES + 1), of_length(2 * MAX_KEY_ID_BYTES));
         for bad in [
             "",
             "demo",
@@ -89,6 +92,7 @@ mod tests {
             "tenant.../../x.RS256.a",
             "tenant.de%00mo.RS256.a",
             &long,
+            &longer,
         ] {
             assert_eq!(KeyOwner::of_key_id(bad), None, "{bad}");
         }
