@@ -23,6 +23,17 @@ pub(super) struct ReadTransactions {
     bytes: usize,
 }
 
+impl ReadTransactions {
+    /// Keeps one that took so many bytes; where there is no room, the others go.
+    fn keep(&mut self, number: u64, bytes: usize, read: &Rc<ReadTransaction>) {
+        if self.bytes + bytes > MAX_READ_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.by_number.insert(number, Rc::clone(read));
+    }
+}
+
 /// A decoded transaction with its mutations by row.
 #[derive(Debug)]
 pub(super) struct ReadTransaction {
@@ -74,12 +85,8 @@ impl Tx<'_> {
             return Ok(Rc::clone(read));
         }
         let (bytes, corrected) = self.outbox_entry(number)?;
-        if self.read.bytes + bytes.len() > MAX_READ_BYTES {
-            self.read = ReadTransactions::default();
-        }
         let read = Rc::new(ReadTransaction::new(&bytes, corrected)?);
-        self.read.bytes += bytes.len();
-        self.read.by_number.insert(number, Rc::clone(&read));
+        self.read.keep(number, bytes.len(), &read);
         Ok(read)
     }
 
@@ -173,5 +180,30 @@ impl Tx<'_> {
         let settled = first.map_or(progress.next_number, from_sql) - 1;
         self.known.progress.settled = settled.max(self.known.progress.settled);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoded_transactions_are_kept_up_to_a_bound_and_then_all_go() {
+        const MIB: usize = 1 << 20;
+        let transaction = Transaction { number: 1, stamp: Hlc::ZERO, mutations: Vec::new() };
+        let read = Rc::new(ReadTransaction::new(&transaction.encode(), None).unwrap());
+        let mut kept = ReadTransactions::default();
+        let mut numbers_after = |number, bytes| {
+            kept.keep(number, bytes, &read);
+            let mut numbers: Vec<u64> = kept.by_number.keys().copied().collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        assert_eq!(numbers_after(1, 20 * MIB), [1]);
+        assert_eq!(numbers_after(2, 12 * MIB), [1, 2]);
+        assert_eq!(numbers_after(3, 1), [3]);
+        assert_eq!(numbers_after(4, 32 * MIB - 1), [3, 4]);
+        assert_eq!(numbers_after(5, 40 * MIB), [5], "what is larger than the bound is kept alone");
+        assert_eq!(numbers_after(6, 1), [6]);
     }
 }

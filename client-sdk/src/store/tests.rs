@@ -6,6 +6,7 @@ mod fills;
 mod graves;
 mod harness;
 mod local;
+mod outbox;
 mod properties;
 mod quarantine;
 mod reads;
