@@ -30,6 +30,8 @@ pub enum Failure {
     Write { path: PathBuf, source: io::Error },
     /// Trials of the proof sheet failed.
     Proof { failed: usize },
+    /// Mutants live that the page does not list.
+    Mutants { unlisted: u64, page: &'static str },
     /// Fences are broken.
     Fences(Vec<Violation>),
 }
@@ -63,6 +65,12 @@ impl fmt::Display for Failure {
             Self::Read { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Write { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Proof { failed } => write!(f, "{failed} row(s) of the proof sheet failed"),
+            Self::Mutants { unlisted, page } => {
+                write!(
+                    f,
+                    "{unlisted} mutant(s) that {page} does not list live: add a test, or list them there"
+                )
+            }
             Self::Malformed { what, problem } => write!(f, "{what}: {problem}"),
             Self::Fences(violations) => {
                 write!(f, "{} broken fence(s)", violations.len())?;

@@ -5,6 +5,7 @@
 
 mod failure;
 mod fences;
+mod mutants;
 mod preflight;
 mod process;
 mod proof;
@@ -26,6 +27,7 @@ Commands:
   test    Formatting, fences, lints and every test: what CI runs
   bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --report PATH)
   sim     Build in release and run the simulator; ARGUMENTS go to it (such as --seeds 1000 --minutes 10)
+  mutants Change the code a little, many times, and see that a test notices; NAME, --minutes N
   proof   Run every kind of trial and write docs/proof.md; --quick, --minutes N, --only ROW, --dev
   fences  Check who uses what, licences, layers and links, without network (part of test)
   help    Print this
@@ -58,6 +60,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "bench" => release::bench(passed_on),
         "sim" => release::sim(passed_on),
         "test" => no_arguments(rest).and_then(|()| suite::run()),
+        "mutants" => mutants::run(rest),
         "proof" => proof::run(rest),
         "fences" => no_arguments(rest).and_then(|()| fences::run()),
         "help" | "--help" | "-h" => help(),

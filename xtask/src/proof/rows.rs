@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::mutants::{self, Extent};
 use crate::process;
 use crate::release::{self, Profile, Programs};
 
@@ -56,6 +57,8 @@ enum Kind {
     Seeds([u64; 2]),
     /// Bugs of the bank, each with as many seeds as this at most.
     Bank([u64; 2]),
+    /// Mutants of the code that everything else stands on; those fail that live and are not listed.
+    Mutants,
 }
 
 const STORAGE: &str = "storage-faults";
@@ -125,13 +128,19 @@ pub const ROWS: &[Row] = &[
             [50_000_000, 500_000],
         ),
     },
+    Row {
+        name: "mutants",
+        what: "small change to the code that a unit test has to notice",
+        share: 30,
+        kind: Kind::Mutants,
+    },
 ];
 
 /// The names of all rows in the order of the sheet, those that come with another after it.
 pub fn order() -> Vec<&'static str> {
     let with = |row: &Row| match row.kind {
         Kind::Seeds(_) => vec![row.name, FRAMES.0],
-        Kind::Counts(..) | Kind::Bank(_) => vec![row.name],
+        Kind::Counts(..) | Kind::Bank(_) | Kind::Mutants => vec![row.name],
     };
     ROWS.iter().flat_map(with).collect()
 }
@@ -171,6 +180,12 @@ impl Row {
                 run.args(["--features", "bugs", "--", "--bugs", "--seeds", seeds.as_str()]);
                 let (printed, _) = process::told(run)?;
                 Ok(vec![own(bank(&printed)?)])
+            }
+            Kind::Mutants => {
+                let extent = if size == Size::Full { Extent::All } else { Extent::Few };
+                let tried = mutants::prove(minutes, extent)?;
+                let (trials, failures) = (tried.trials(), tried.unlisted);
+                Ok(vec![own(Ended { trials, failures, note: tried.note() })])
             }
         }
     }
