@@ -7,9 +7,10 @@
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
+use crate::connection::{self, Connection, Standing};
 use crate::device;
 use crate::flights::{self, SCHEMA};
-use crate::load::{self, Connection, Load, ROWS_PER_TRANSACTION, Shape, Standing, Target};
+use crate::load::{self, Load, ROWS_PER_TRANSACTION, Shape, Target};
 use crate::outcome::{Failure, Outcome};
 use crate::plan::Plan;
 use crate::report::Figure;
@@ -37,8 +38,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     load::seed(&server, TENANT, &ids, &flights::read(rows.min(plan.rows()))?)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (url, token) = (load::socket_url(&server), server.token(TENANT, GRANT)?);
-    let hello = load::hello(&schema, GRANT, Standing::default())?;
+    let (url, token) = (connection::socket_url(&server), server.token(TENANT, GRANT)?);
+    let hello = connection::hello(&schema, GRANT, Standing::default())?;
     let (_, welcome) = runtime.block_on(Connection::open(&url, &token, &hello))?;
     let standing = Standing { epoch: welcome.epoch, cursor: welcome.head };
 
@@ -47,9 +48,9 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let updates =
         load::updates(&schema, ROWS_PER_TRANSACTION, &changed, COLUMN, &Value::Int(DELAY))?;
     let target = Target { server: &server, tenant: TENANT, schema: &schema, grant: GRANT };
-    load::push_all(vec![Load::of_transactions(target, Shape::BULK, &updates, CHANGED)?])?;
+    Load::of_transactions(target, Shape::BULK, &updates, CHANGED)?.push()?;
 
-    let hello = load::hello(&schema, GRANT, standing)?;
+    let hello = connection::hello(&schema, GRANT, standing)?;
     let (account, round_trips) = runtime.block_on(async {
         let (mut connection, _) = Connection::open(&url, &token, &hello).await?;
         let mut account =

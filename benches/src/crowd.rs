@@ -1,122 +1,139 @@
-//! Many devices that are connected and do nothing: sockets without a store, kept by one thread of this process.
+//! Many devices that are connected and take in what comes: sockets without a store, kept by a generator.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use farshore_sync_core::schema::Schema;
-use hdrhistogram::Histogram;
-use tokio::runtime::Runtime;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::base64;
+use crate::connection::{self, Connection, Standing};
 use crate::device::PATIENCE;
-use crate::load::{self, Connection, Standing};
+use crate::generator::{Generator, Job, Stage};
+use crate::latencies::Latencies;
 use crate::machine;
 use crate::outcome::{Failure, Outcome, ensure};
 use crate::server::Server;
 
 /// Handshakes under way at a time: fewer than the queue of a listening socket is long.
 const HANDSHAKES: usize = 256;
-/// Files that this process and a server have open besides the sockets.
+/// Files that a generator and a server have open besides the sockets.
 const OTHER_FILES: u64 = 200;
-/// Most that a histogram knows, in microseconds.
-const MOST_US: u64 = 300_000_000;
 
-/// How one of them connects.
-#[derive(Debug, Clone)]
-struct Member {
-    url: Arc<str>,
-    token: String,
-    hello: Arc<[u8]>,
+/// How one device connects.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Member {
+    pub url: String,
+    pub token: String,
+    #[serde(with = "base64")]
+    pub hello: Vec<u8>,
 }
 
-/// Devices that are connected, or will be.
-#[derive(Debug)]
-pub struct Crowd {
-    runtime: Runtime,
-    members: Vec<Member>,
-    connected: JoinSet<Outcome>,
-}
-
-/// How connecting went.
-#[derive(Debug)]
-pub struct Connected {
-    pub took: Duration,
-    /// From when all wanted to connect until each was in step, in microseconds.
-    pub in_step: Histogram<u64>,
-}
+/// Devices that can connect.
+#[derive(Debug, Default)]
+pub struct Crowd(Vec<Member>);
 
 impl Crowd {
-    /// Makes so many devices known in each of these tenants; all of them are where the tenant is now.
-    pub fn of_tenants(
+    /// Makes so many devices known that each have this grant in a tenant; all of them are where the tenant is now.
+    pub fn invite(
+        &mut self,
         server: &Server,
         schema: &Schema,
-        tenants: &[String],
-        each: usize,
-        grant: &str,
-    ) -> Outcome<Self> {
-        can_open((tenants.len() * each) as u64)?;
+        (tenant, grant): (&str, &str),
+        count: usize,
+    ) -> Outcome {
+        can_open((self.0.len() + count) as u64)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url: Arc<str> = load::socket_url(server).into();
-        let mut members = Vec::with_capacity(tenants.len() * each);
-        for tenant in tenants {
-            let tokens = server.tokens(tenant, grant, each)?;
-            let first = tokens.first().ok_or("no token")?;
-            let standing = runtime.block_on(standing(&url, schema, grant, first))?;
-            let hello: Arc<[u8]> = load::hello(schema, grant, standing)?.into();
-            members.extend(tokens.into_iter().map(|token| Member {
-                url: Arc::clone(&url),
-                token,
-                hello: Arc::clone(&hello),
-            }));
-        }
-        Ok(Self { runtime, members, connected: JoinSet::new() })
+        let url = connection::socket_url(server);
+        let tokens = server.tokens(tenant, grant, count)?;
+        let first = tokens.first().ok_or("no token")?;
+        let standing = runtime.block_on(standing(&url, schema, grant, first))?;
+        let hello = connection::hello(schema, grant, standing)?;
+        let member = |token| Member { url: url.clone(), token, hello: hello.clone() };
+        self.0.extend(tokens.into_iter().map(member));
+        Ok(())
     }
 
-    /// Connects further devices until so many are in step with the server, all at once.
-    pub fn grow_to(&mut self, count: usize) -> Outcome<Connected> {
-        let have = self.connected.len();
-        let more = self.members.get(have..count).ok_or("there are not as many devices")?.to_vec();
-        let room = Arc::new(Semaphore::new(HANDSHAKES));
-        let started = Instant::now();
-        let (runtime, connected) = (&self.runtime, &mut self.connected);
-        let in_step = runtime.block_on(async {
-            let mut joining: JoinSet<Outcome<(Connection, Duration)>> = JoinSet::new();
-            for member in more {
-                joining.spawn(join(member, Arc::clone(&room), started));
-            }
-            let mut in_step = Histogram::new_with_max(MOST_US, 3)?;
-            while let Some(joined) = joining.join_next().await {
-                let (connection, after) = joined??;
-                in_step.saturating_record(u64::try_from(after.as_micros())?);
-                connected.spawn(connection.stay());
-            }
-            Ok::<_, Failure>(in_step)
-        })?;
-        Ok(Connected { took: started.elapsed(), in_step })
+    /// Prepares a generator that connects these of them and keeps them connected until it is dropped, without a word to
+    /// the server, as when a network is gone.
+    pub fn generator(&self, members: Range<usize>) -> Outcome<Generator<Connect>> {
+        let members = self.0.get(members).ok_or("there are not as many devices")?;
+        Generator::start(&Connect(members.to_vec()))
     }
 
-    /// Keeps all of them connected for a while: they answer the server and say nothing else.
-    pub fn hold(&mut self, time: Duration) -> Outcome {
-        let (runtime, connected) = (&self.runtime, &mut self.connected);
-        let left = runtime.block_on(async {
-            tokio::time::timeout(time, connected.join_next()).await.ok().flatten()
-        });
-        match left {
-            None => Ok(()),
-            Some(Ok(Err(failure))) => Err(failure),
-            Some(_) => Err("a device that was to stay has gone".into()),
-        }
-    }
-
-    /// Disconnects all of them without a word, as a network that is gone does.
-    pub fn scatter(&mut self) {
-        let (runtime, connected) = (&self.runtime, &mut self.connected);
-        runtime.block_on(connected.shutdown());
+    /// The same, connected at once.
+    pub fn connected(&self, members: Range<usize>) -> Outcome<Generator<Connect>> {
+        let mut generator = self.generator(members)?;
+        generator.go()?;
+        generator.found()?;
+        Ok(generator)
     }
 }
 
-/// Says what is missing where this process may not open so many sockets.
+/// Connects all devices at once, then keeps them connected: they take in what comes, answer the server when it asks
+/// whether they are there, and say nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Connect(pub Vec<Member>);
+
+/// How connecting went.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Connected {
+    /// From when all wanted to connect until all were in step.
+    pub seconds: f64,
+    /// The same for each of them.
+    pub in_step: Latencies,
+}
+
+impl Job for Connect {
+    const NAME: &str = "connect";
+    type Found = Connected;
+
+    fn run(self, stage: Stage<Connected>) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        stage.begin()?;
+        runtime.block_on(async {
+            let started = Instant::now();
+            let mut in_step = Latencies::new();
+            let mut connected = JoinSet::new();
+            let mut joining = join(self.0, started);
+            while let Some(joined) = joining.join_next().await {
+                let (connection, after) = joined??;
+                in_step.note(after);
+                connected.spawn(connection.stay());
+            }
+            stage.found(&Connected { seconds: started.elapsed().as_secs_f64(), in_step })?;
+            match connected.join_next().await {
+                Some(Ok(Err(failure))) => Err(failure),
+                _ => Err("a device that was to stay has gone".into()),
+            }
+        })
+    }
+}
+
+/// Connects all at once, as far as handshakes have room; each tells how long after `started` it was in step.
+pub fn join(members: Vec<Member>, started: Instant) -> JoinSet<Outcome<(Connection, Duration)>> {
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut joining = JoinSet::new();
+    for Member { url, token, hello } in members {
+        let room = Arc::clone(&room);
+        joining.spawn(async move {
+            let _turn = room.acquire_owned().await?;
+            let connecting = async {
+                let (mut connection, _) = Connection::open(&url, &token, &hello).await?;
+                connection.until_in_step().await?;
+                Ok::<_, Failure>(connection)
+            };
+            let connection = tokio::time::timeout(PATIENCE, connecting).await??;
+            Ok((connection, started.elapsed()))
+        });
+    }
+    joining
+}
+
+/// Says what is missing where a process may not open so many sockets.
 fn can_open(sockets: u64) -> Outcome {
     let needed = sockets + OTHER_FILES;
     ensure(machine::most_open_files().is_none_or(|most| most >= needed), || {
@@ -126,23 +143,7 @@ fn can_open(sockets: u64) -> Outcome {
 
 /// Where a tenant stands: what a device that is up to date says of itself.
 async fn standing(url: &str, schema: &Schema, grant: &str, token: &str) -> Outcome<Standing> {
-    let hello = load::hello(schema, grant, Standing::default())?;
+    let hello = connection::hello(schema, grant, Standing::default())?;
     let (_, welcome) = Connection::open(url, token, &hello).await?;
     Ok(Standing { epoch: welcome.epoch, cursor: welcome.head })
-}
-
-async fn join(
-    member: Member,
-    room: Arc<Semaphore>,
-    started: Instant,
-) -> Outcome<(Connection, Duration)> {
-    let _turn = room.acquire_owned().await?;
-    let connecting = async {
-        let (mut connection, _) =
-            Connection::open(&member.url, &member.token, &member.hello).await?;
-        connection.until_in_step().await?;
-        Ok::<_, Failure>(connection)
-    };
-    let connection = tokio::time::timeout(PATIENCE, connecting).await??;
-    Ok((connection, started.elapsed()))
 }

@@ -9,12 +9,14 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::device;
+use crate::drive::Drive;
 use crate::flights::{self, Flight, SCHEMA_BY_SITE};
 use crate::legs::in_turns;
-use crate::load::{self, Load, ROWS_PER_TRANSACTION, Shape, Target};
-use crate::machine::{self, Busy};
+use crate::load::{Load, ROWS_PER_TRANSACTION, Shape, Target};
+use crate::machine;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 use crate::sqlite::{Encryption, Raw};
@@ -33,17 +35,14 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
 
     let mut leg = 0;
-    let mut busy = Vec::new();
+    let mut drive = Drive::default();
     let mut ours = || {
         // A tenant of its own for each run: a file of its own, as the reference has one.
         leg += 1;
         let tenant = format!("durable-push-{leg}");
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
         let loads = prepare(&server, &tenant, &schema, &flights)?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        busy.push(format!("generator {}, server {}", generator.describe(), serving.describe()));
-        Ok(rate)
+        drive.run(&Push(loads), &[server.process()])
     };
     let ids = flights::ids(rows, device::now_ms())?;
     let by_hand = |encryption| {
@@ -63,13 +62,11 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let plain_reference = "SQLite by hand, not encrypted, synchronous=FULL, batches of 100";
     let encrypted_reference = "SQLCipher by hand, synchronous=FULL, batches of 100";
     let mut figures = vec![
-        Figure::of_rates("durable_push", &ours, plain_reference, &plain),
+        Figure::of_rates("durable_push", &ours, plain_reference, &plain).driven_by(&drive),
         Figure::of_rates("durable_push.encrypted", &ours, encrypted_reference, &encrypted),
     ];
-    let memory = machine::peak_memory_mib(server.process());
-    if let (Some(memory), Some(busy)) = (memory, busy.last()) {
-        let note = format!("durable_push: in the last run: {busy}");
-        figures.push(Figure::alone("durable_push.server_memory", memory, "MiB").noted(note));
+    if let Some(memory) = machine::peak_memory_mib(server.process()) {
+        figures.push(Figure::alone("durable_push.server_memory", memory, "MiB"));
     }
     Ok(figures)
 }

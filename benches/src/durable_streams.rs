@@ -7,12 +7,13 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::device;
+use crate::drive::Drive;
 use crate::flights;
 use crate::legs::{Leg, Readings, in_turns, progress};
 use crate::load::{self, Load, Shape, Target};
-use crate::machine::Busy;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 use crate::streams::{self, Streams};
@@ -34,8 +35,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let server = Server::start(home.path())?;
     let schema = Schema::parse(SCHEMA)?;
     let mut leg = 0;
-    let mut busiest = 0.0_f64;
-    let mut said = String::new();
+    let mut drive = Drive::default();
     let mut ours = || {
         leg += 1;
         let tenant = format!("streams-{leg}");
@@ -52,11 +52,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             Load::of_transactions(target, Shape::ONE_BY_ONE, &transactions, each)
         };
         let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
-        Ok(rate)
+        drive.run(&Push(loads), &[server.process()])
     };
     let peer_home = plan.fresh_dir()?;
     let figure = match Streams::start(peer_home.path()) {
@@ -64,7 +60,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             let mut run = 0;
             let mut theirs = || {
                 run += 1;
-                streams.append(run, WRITERS, each, &record)
+                Drive::default().run(&streams.appends(run, WRITERS, each, &record), &[])
             };
             let legs: [(&str, Leg<'_>); 2] =
                 [("Farshore", &mut ours), ("durable-streams", &mut theirs)];
@@ -79,6 +75,5 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             Figure::alone(NAME, median, UNIT).remarked(missing.to_string())
         }
     };
-    let note = format!("{}; in the last run: {said}", figure.note);
-    Ok(vec![figure.noted(note).loaded_by(Some(busiest))])
+    Ok(vec![figure.driven_by(&drive)])
 }

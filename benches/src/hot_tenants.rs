@@ -10,12 +10,13 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::device;
+use crate::drive::Drive;
 use crate::flights::{self, Flight, SCHEMA_BY_SITE};
 use crate::legs::{Readings, in_turns, progress};
-use crate::load::{self, Load, Shape, Target};
-use crate::machine::Busy;
+use crate::load::{Load, Shape, Target};
 use crate::outcome::{Failure, Outcome};
 use crate::plan::Plan;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 use crate::syncs::Syncs;
@@ -43,18 +44,14 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let many = Many { prefix: "hot", devices, rows: ROWS, shape: Shape::ONE_BY_ONE };
     let (mut of_many, mut of_one) = prepare(plan, &server, &many)?;
 
-    let mut busiest = 0.0_f64;
+    let mut drive = Drive::default();
     let (mut syncs_many, mut syncs_one) = (Vec::new(), Vec::new());
     let mut uncounted = None;
-    let mut said = String::new();
     let rows = (devices * ROWS) as f64;
     let mut leg = |runs: &mut Runs, syncs: &mut Vec<f64>| {
         let loads = runs.pop().ok_or("more runs than were prepared")?;
         let counting = Syncs::of(server.process(), home.path());
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
+        let rate = drive.run(&Push(loads), &[server.process()])?;
         match counting.and_then(Syncs::count) {
             Ok(count) => syncs.push(count as f64 / rows),
             Err(missing) => uncounted = Some(missing),
@@ -72,8 +69,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     )?;
     let reference = format!("{devices} devices in one tenant");
     let figure = Figure::of_legs(NAME, UNIT, &many, &reference, &one);
-    let note = format!("{}; {devices} tenants; in the last run: {said}", figure.note);
-    let mut figures = vec![figure.noted(note).loaded_by(Some(busiest))];
+    let note = format!("{}; {devices} tenants", figure.note);
+    let mut figures = vec![figure.noted(note).driven_by(&drive)];
     figures.push(match uncounted {
         None => Figure::against(
             "hot_tenants.fsyncs",

@@ -1,6 +1,7 @@
 //! `idle_socket`: what the server holds in user space for one device that is connected, signed in, subscribed and
 //! quiet: the slope of its own memory between 1,000 and 8,000 of them. The kernel's share is not in it.
 
+use std::thread;
 use std::time::Duration;
 
 use farshore_sync_core::schema::Schema;
@@ -26,6 +27,7 @@ const HOLD: Duration = Duration::from_secs(30);
 const QUICK_HOLD: Duration = Duration::from_secs(5);
 /// Servers that are filled, one after the other: one that was full once keeps what it had.
 const TIMES: usize = 3;
+const NO_MEMORY: &str = "this system does not say what a process holds";
 const KIB_PER_MIB: f64 = 1024.0;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
@@ -38,18 +40,21 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     for _ in 0..TIMES {
         let home = plan.fresh_dir()?;
         let server = Server::start(home.path())?;
-        let tenants: Vec<String> = (0..TENANTS).map(|tenant| format!("idle-{tenant}")).collect();
-        for tenant in &tenants {
-            server.create_tenant(tenant, SCHEMA)?;
+        let mut crowd = Crowd::default();
+        for tenant in (0..TENANTS).map(|tenant| format!("idle-{tenant}")) {
+            server.create_tenant(&tenant, SCHEMA)?;
+            crowd.invite(&server, &schema, (&tenant, "tenant:rw"), many / TENANTS)?;
         }
-        let mut crowd = Crowd::of_tenants(&server, &schema, &tenants, many / TENANTS, "tenant:rw")?;
-        let mut memory_at = |count| -> Outcome<f64> {
-            crowd.grow_to(count)?;
-            crowd.hold(hold)?;
+        let memory_with = |devices| {
+            let mut connected = crowd.connected(devices)?;
+            thread::park_timeout(hold);
+            connected.is_there()?;
             let memory = machine::own_memory_mib(server.process());
-            memory.ok_or_else(|| Failure::from("this system does not say what a process holds"))
+            Ok::<_, Failure>((memory.ok_or(NO_MEMORY)?, connected))
         };
-        let (less, more): (f64, f64) = (memory_at(few)?, memory_at(many)?);
+        // Those of the first look are still there at the second one.
+        let (less, _few) = memory_with(0..few)?;
+        let (more, _others) = memory_with(few..many)?;
         slopes.push((more - less) * KIB_PER_MIB / (many - few) as f64);
         levels.push(more);
         bar.inc(1);

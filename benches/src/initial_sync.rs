@@ -3,8 +3,7 @@
 //!
 //! The device is a process of its own, so that its memory is nobody else's.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device;
 use crate::flights::{self, SCHEMA};
+use crate::generator::{Generator, Job, Stage};
 use crate::legs::{Readings, in_turns, progress};
 use crate::load;
 use crate::machine;
@@ -29,7 +29,7 @@ const QUICK_AT_ONCE: usize = 5;
 
 /// What the process that is the device says in the end.
 #[derive(Debug, Serialize, Deserialize)]
-struct Filled {
+pub struct Filled {
     rows: i64,
     seconds: f64,
     memory_mib: Option<f64>,
@@ -115,29 +115,35 @@ fn server_memory(plan: &Plan, server: &Server) -> Outcome<Vec<Figure>> {
 }
 
 fn fill_a_device(url: &str, token: &str, dir: &Path) -> Outcome<Filled> {
-    let mut device = Command::new(std::env::current_exe()?);
-    device.args(["--fill-device", url, token]).arg(dir);
-    let output = device.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let status = output.status;
-    ensure(status.success(), || format!("the device failed ({status}): {}", said.trim_end()))?;
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let (url, token, dir) = (url.to_owned(), token.to_owned(), dir.to_owned());
+    let mut device = Generator::start(&FillDevice { url, token, dir })?;
+    device.go()?;
+    device.found()
 }
 
-/// The other side of [`fill_a_device`].
-pub fn be_the_device(arguments: &[String]) -> Outcome {
-    let [url, token, dir] = arguments else {
-        return Err("a device needs a URL, a token and a directory".into());
-    };
-    // The token is the same each time: a device that the server has seen, with an empty copy.
-    let client = device::of_tenant(Path::new(dir), url, token)?;
-    let started = Instant::now();
-    client.connect()?;
-    client.wait_for(Goal::CaughtUp, device::PATIENCE)?;
-    let rows = device::integer(&client, "SELECT count(*) FROM flights")?;
-    let seconds = started.elapsed().as_secs_f64();
-    let memory_mib = machine::peak_memory_mib(std::process::id());
-    client.close()?;
-    println!("{}", serde_json::to_string(&Filled { rows, seconds, memory_mib })?);
-    Ok(())
+/// Fills a new device, which is a process of its own.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FillDevice {
+    url: String,
+    token: String,
+    dir: PathBuf,
+}
+
+impl Job for FillDevice {
+    const NAME: &str = "fill-device";
+    type Found = Filled;
+
+    fn run(self, stage: Stage<Filled>) -> Outcome {
+        // The token is the same each time: a device that the server has seen, with an empty copy.
+        let client = device::of_tenant(&self.dir, &self.url, &self.token)?;
+        stage.begin()?;
+        let started = Instant::now();
+        client.connect()?;
+        client.wait_for(Goal::CaughtUp, device::PATIENCE)?;
+        let rows = device::integer(&client, "SELECT count(*) FROM flights")?;
+        let seconds = started.elapsed().as_secs_f64();
+        let memory_mib = machine::peak_memory_mib(std::process::id());
+        client.close()?;
+        stage.found(&Filled { rows, seconds, memory_mib })
+    }
 }

@@ -1,46 +1,27 @@
-//! Devices that only push: transactions are encoded and compressed beforehand, and nothing is stored here, so that
-//! it is the server that is measured.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+//! What devices push that have no store: transactions that are encoded and compressed beforehand, so that it is the
+//! server that is measured.
 
 use farshore_api::envelope;
-use farshore_api::grant::parse_grant;
 use farshore_sync_core::hlc::Hlc;
 use farshore_sync_core::ids::RowId;
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 use farshore_sync_core::wire::limits::PUSH_TARGET_BYTES;
-use farshore_sync_core::wire::{
-    ClientFrame, Frame as _, Hello, PROTOCOL_VERSION, Page, Push, SUBPROTOCOL, ServerFrame,
-    Welcome, scopes_hash,
-};
-use futures_util::{SinkExt as _, StreamExt as _};
-use hdrhistogram::Histogram;
-use tokio::net::TcpStream;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use farshore_sync_core::wire::{ClientFrame, Frame as _, Push};
+use serde::{Deserialize, Serialize};
 
-use crate::device::{PATIENCE, now_ms};
+use crate::base64;
+use crate::connection::{Connection, Standing, hello, socket_url};
+use crate::device::now_ms;
 use crate::flights::{COLLECTION, Flight, SCHEMA};
 use crate::legs::progress;
-use crate::outcome::{Failure, Outcome, ensure};
+use crate::outcome::Outcome;
+use crate::pushing;
 use crate::server::Server;
 
 /// Rows of one transaction.
 pub const ROWS_PER_TRANSACTION: usize = 100;
-/// Most that a histogram knows, in microseconds.
-const MOST_US: u64 = 60_000_000;
-/// What a socket reads at a time.
-const READ_BUFFER_BYTES: usize = 4 << 10;
-
 /// How a device cuts what it has into transactions and pushes.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
@@ -63,24 +44,26 @@ impl Shape {
         Self { rows_per_transaction: 1, push_bytes: 1, pushes_in_flight: 1 };
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// Everything that one device will push.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Load {
     url: String,
     token: String,
+    #[serde(with = "base64")]
     hello: Vec<u8>,
-    pushes: Vec<Sealed>,
+    pub pushes: Vec<Sealed>,
     in_flight: usize,
-    rows: usize,
+    /// All rows that the pushes touch.
+    pub rows: usize,
 }
 
 /// One push, ready to be sent.
-#[derive(Debug)]
-struct Sealed {
-    message: Vec<u8>,
-    last_number: u64,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sealed {
+    #[serde(with = "base64")]
+    pub message: Vec<u8>,
+    /// The number of its last transaction.
+    pub last_number: u64,
 }
 
 /// What a device pushes where.
@@ -143,253 +126,21 @@ impl Load {
         self.pushes.iter().map(|push| push.message.as_slice())
     }
 
-    /// Connects, waits for the others, pushes everything and waits until all of it is acknowledged.
-    async fn push(
-        self: Arc<Self>,
-        start: Arc<Barrier>,
-        acknowledged: impl Fn(u64),
-    ) -> Outcome<Pushed> {
-        let (mut connection, _) = Connection::open(&self.url, &self.token, &self.hello).await?;
-        start.wait().await;
-        let started = Instant::now();
-        let mut sent = 0;
-        let mut answered = 0;
-        for (at, push) in self.pushes.iter().enumerate() {
-            let oldest = at.checked_sub(self.in_flight).map_or(0, |at| self.pushes[at].last_number);
-            while answered < oldest {
-                answered = connection.next_answer(answered).await?;
-                acknowledged(answered);
-            }
-            connection.socket.send(Message::binary(push.message.clone())).await?;
-            sent = push.last_number;
-        }
-        while answered < sent {
-            answered = connection.next_answer(answered).await?;
-            acknowledged(answered);
-        }
-        Ok(Pushed { started, ended: Instant::now() })
-    }
-}
-
-/// When a device began to push and when everything was acknowledged.
-struct Pushed {
-    started: Instant,
-    ended: Instant,
-}
-
-/// Where a device says that it stands.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Standing {
-    pub epoch: u64,
-    pub cursor: u64,
-}
-
-/// Where the sync socket of a server is.
-pub fn socket_url(server: &Server) -> String {
-    format!("ws://{}{}", server.address(), farshore_api::SYNC_PATH)
-}
-
-/// The first message of a device.
-pub fn hello(schema: &Schema, grant: &str, standing: Standing) -> Outcome<Vec<u8>> {
-    let hello = ClientFrame::Hello(Hello {
-        protocol: PROTOCOL_VERSION,
-        schema_version: schema.version,
-        epoch: standing.epoch,
-        scopes_hash: scopes_hash(&[parse_grant(grant)?]),
-        cursor: standing.cursor,
-        positions: Vec::new(),
-        settled: 0,
-        next_number: 1,
-        transactions: Vec::new(),
-    });
-    Ok(envelope::seal(&hello.to_bytes()))
-}
-
-/// What opens a socket.
-pub fn upgrade(url: &str, token: &str) -> Outcome<ClientRequestBuilder> {
-    Ok(ClientRequestBuilder::new(url.parse()?)
-        .with_sub_protocol(SUBPROTOCOL)
-        .with_header("Authorization", format!("Bearer {token}")))
-}
-
-/// One device's socket.
-pub struct Connection {
-    socket: Socket,
-    said: usize,
-}
-
-impl Connection {
-    /// Opens one and says Hello; gives what the server welcomed the device with.
-    pub async fn open(url: &str, token: &str, hello: &[u8]) -> Outcome<(Self, Welcome)> {
-        // Thousands of sockets share this process; the library's own buffers of 128 KiB are allocated at once.
-        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
-        let request = upgrade(url, token)?;
-        let (mut socket, _) = connect_async_with_config(request, Some(config), true).await?;
-        socket.send(Message::binary(hello.to_vec())).await?;
-        let mut connection = Self { socket, said: 1 };
-        match connection.next_frame().await? {
-            ServerFrame::Welcome(welcome) if welcome.grants.is_none() => Ok((connection, welcome)),
-            other => Err(format!("the server answered {} to Hello", other.kind()).into()),
-        }
+    /// Pushes everything from this process, where nobody takes the time.
+    pub fn push(self) -> Outcome {
+        pushing::push_all(vec![self], || Ok(()), |_| {}).map(|_| ())
     }
 
-    /// How many messages it has sent, Hello included, pushes not.
-    pub const fn said(&self) -> usize {
-        self.said
+    /// Connects the device.
+    pub async fn connect(&self) -> Outcome<Connection> {
+        let (connection, _) = Connection::open(&self.url, &self.token, &self.hello).await?;
+        Ok(connection)
     }
 
-    /// Reads pages until one has a checkpoint; gives the messages as they came.
-    pub async fn until_in_step(&mut self) -> Outcome<Vec<Bytes>> {
-        let mut messages = Vec::new();
-        loop {
-            let message = self.next_message().await?;
-            let frame = ServerFrame::from_bytes(&envelope::open(&message)?)?;
-            messages.push(message);
-            if let ServerFrame::Page(page) = frame
-                && page.checkpoint.is_some()
-            {
-                return Ok(messages);
-            }
-        }
+    /// Which number must be acknowledged before this push may be sent; 0 where none must.
+    pub fn to_be_answered_before(&self, at: usize) -> u64 {
+        at.checked_sub(self.in_flight).map_or(0, |at| self.pushes[at].last_number)
     }
-
-    /// The next page; answers to whether the device is there are given on the way.
-    pub async fn next_page(&mut self) -> Outcome<Page> {
-        loop {
-            match self.next_frame().await? {
-                ServerFrame::Page(page) => return Ok(page),
-                ServerFrame::Ping(number) => self.pong(number).await?,
-                ServerFrame::Fault(fault) => return Err(fault.into()),
-                _ => {}
-            }
-        }
-    }
-
-    /// Says that it is there whenever it is asked, and takes in what comes; ends with the connection only.
-    pub async fn stay(mut self) -> Outcome {
-        loop {
-            self.next_page().await?;
-        }
-    }
-
-    async fn pong(&mut self, number: u64) -> Outcome {
-        self.said += 1;
-        let pong = envelope::seal(&ClientFrame::Pong(number).to_bytes());
-        Ok(self.socket.send(Message::binary(pong)).await?)
-    }
-
-    /// The number up to which everything is acknowledged, after the next answers.
-    async fn next_answer(&mut self, mut answered: u64) -> Outcome<u64> {
-        loop {
-            match self.next_frame().await? {
-                ServerFrame::Outcomes(outcomes) => {
-                    for outcome in outcomes {
-                        ensure(outcome.refused.is_none(), || {
-                            format!("refused: {:?}", outcome.refused)
-                        })?;
-                        answered = answered.max(outcome.number);
-                    }
-                    return Ok(answered);
-                }
-                ServerFrame::Ping(number) => self.pong(number).await?,
-                ServerFrame::Fault(fault) => return Err(fault.into()),
-                _ => {}
-            }
-        }
-    }
-
-    async fn next_frame(&mut self) -> Outcome<ServerFrame> {
-        let message = self.next_message().await?;
-        Ok(ServerFrame::from_bytes(&envelope::open(&message)?)?)
-    }
-
-    /// The next message as it came.
-    pub async fn next_message(&mut self) -> Outcome<Bytes> {
-        loop {
-            match timeout(PATIENCE, self.socket.next()).await? {
-                Some(Ok(Message::Binary(message))) => return Ok(message),
-                Some(Ok(Message::Close(reason))) => {
-                    return Err(format!("the server closed: {reason:?}").into());
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err("the server is gone".into()),
-            }
-        }
-    }
-}
-
-/// Pushes everything at once and gives the acknowledged rows a second, from the first push to the last answer.
-pub fn push_all(loads: Vec<Load>) -> Outcome<f64> {
-    let rows: usize = loads.iter().map(|load| load.rows).sum();
-    let took = push_concurrently(loads, |_| {})?;
-    Ok(rows as f64 / took.as_secs_f64())
-}
-
-/// Pushes at once until it is enough, or until everything is pushed; gives the rows that were acknowledged.
-pub fn push_until(loads: Vec<Load>, enough: Arc<AtomicBool>) -> Outcome<usize> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut pushing = JoinSet::new();
-        for load in loads {
-            let enough = Arc::clone(&enough);
-            pushing.spawn(async move {
-                let (mut connection, _) =
-                    Connection::open(&load.url, &load.token, &load.hello).await?;
-                let mut answered = 0;
-                for (at, push) in load.pushes.iter().enumerate() {
-                    let oldest = at.checked_sub(load.in_flight);
-                    let oldest = oldest.map_or(0, |at| load.pushes[at].last_number);
-                    while answered < oldest {
-                        answered = connection.next_answer(answered).await?;
-                    }
-                    if enough.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    connection.socket.send(Message::binary(push.message.clone())).await?;
-                }
-                Ok::<_, Failure>(answered as usize * ROWS_PER_TRANSACTION)
-            });
-        }
-        let mut rows = 0;
-        while let Some(pushed) = pushing.join_next().await {
-            rows += pushed??;
-        }
-        Ok(rows)
-    })
-}
-
-/// Pushes so many times a second, whether the earlier ones are answered or not, and gives from when each was due until
-/// it was acknowledged, in microseconds.
-pub fn push_on_time(load: Load, per_second: u32) -> Outcome<Histogram<u64>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut connection, _) = Connection::open(&load.url, &load.token, &load.hello).await?;
-        let interval = Duration::from_secs(1) / per_second;
-        let started = Instant::now() + interval;
-        let due = |number: u64| started + interval * u32::try_from(number).unwrap_or(u32::MAX);
-        let mut histogram = Histogram::new_with_max(MOST_US, 3)?;
-        let (mut sent, mut answered) = (0, 0);
-        let all = load.pushes.len() as u64;
-        while answered < all {
-            tokio::select! {
-                () = tokio::time::sleep_until(due(sent).into()), if sent < all => {
-                    let push = &load.pushes[sent as usize];
-                    connection.socket.send(Message::binary(push.message.clone())).await?;
-                    sent += 1;
-                }
-                answer = connection.next_answer(answered) => {
-                    let before = std::mem::replace(&mut answered, answer?);
-                    // Numbers begin with 1.
-                    for number in before..answered {
-                        let late = due(number).elapsed().as_micros();
-                        histogram.saturating_record(u64::try_from(late).unwrap_or(MOST_US));
-                    }
-                }
-            }
-        }
-        Ok(histogram)
-    })
 }
 
 /// Puts rows on the server before a bench begins.
@@ -399,35 +150,10 @@ pub fn seed(server: &Server, tenant: &str, ids: &[RowId], flights: &[Flight]) ->
     let load = Load::prepare(target, Shape::BULK, ids, flights)?;
     let bar = progress(&format!("seeding {} rows", ids.len()), ids.len());
     let shown = bar.clone();
-    push_concurrently(vec![load], move |answered| {
-        shown.set_position(answered * ROWS_PER_TRANSACTION as u64);
-    })?;
+    let acknowledged = move |answered| shown.set_position(answered * ROWS_PER_TRANSACTION as u64);
+    pushing::push_all(vec![load], || Ok(()), acknowledged)?;
     bar.finish_and_clear();
     Ok(())
-}
-
-fn push_concurrently(
-    loads: Vec<Load>,
-    acknowledged: impl Fn(u64) + Clone + Send + Sync + 'static,
-) -> Outcome<Duration> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let start = Arc::new(Barrier::new(loads.len()));
-        let pushing: Vec<_> = loads
-            .into_iter()
-            .map(|load| tokio::spawn(Arc::new(load).push(Arc::clone(&start), acknowledged.clone())))
-            .collect();
-        let mut all: Option<(Instant, Instant)> = None;
-        for device in pushing {
-            let Pushed { started, ended } = device.await??;
-            all =
-                Some(all.map_or((started, ended), |(first, last)| {
-                    (first.min(started), last.max(ended))
-                }));
-        }
-        let (first, last) = all.ok_or_else(|| Failure::from("nobody pushed"))?;
-        Ok(last - first)
-    })
 }
 
 /// Transactions of inserts, encoded, with numbers from 1.

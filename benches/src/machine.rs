@@ -108,9 +108,14 @@ impl Busy {
 
     /// In percent of one processor.
     pub fn describe(&self) -> String {
-        self.share().map_or_else(
-            || "not known".to_owned(),
-            |share| format!("{:.0} % of one processor", share * 100.0),
-        )
+        percent(self.share().unwrap_or(f64::NAN))
     }
+}
+
+/// A part of a processor in percent; what is not a number is not known.
+pub fn percent(share: f64) -> String {
+    if share.is_nan() {
+        return "not known".to_owned();
+    }
+    format!("{:.0} % of one processor", share * 100.0)
 }

@@ -9,28 +9,36 @@
 //! - [`legs`]: legs in turns, medians and ranges.
 //! - [`report`], [`performance`]: the table and the JSON; the page for readers.
 //! - [`flights`]: the data.
-//! - [`server`], [`device`], [`load`], [`crowd`]: our side: the server's process, the SDK, devices that only push, and
-//!   many that are only connected.
+//! - [`server`], [`device`], [`load`], [`connection`]: our side: the server's process, the SDK, what devices without a
+//!   store push, and the socket of one.
+//! - [`generator`], [`drive`]: processes of their own that make the load, and how busy they and the server were.
+//! - [`pushing`], [`crowd`], [`receiving`]: what they do: push, stay connected, receive.
 //! - [`sqlite`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`]: the peers.
 //! - [`proxy`], [`wire_bytes`]: what goes over the wire, byte by byte, and what of it is values.
+//! - [`latencies`], [`base64`]: how long things took, and bytes, as one process tells another.
 //! - [`machine`], [`syncs`]: the disk's fsync, memory and processor time of processes, and how often one syncs.
 //! - [`outcome`]: how a bench fails.
 #![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod base64;
 mod behind_1000;
 mod clock_storage;
+mod connection;
 mod crowd;
 mod device;
+mod drive;
 mod driver;
 mod durable_push;
 mod durable_streams;
 mod fanout;
 mod flights;
+mod generator;
 mod hot_tenants;
 mod idle_reconnect;
 mod idle_socket;
 mod initial_sync;
+mod latencies;
 mod legs;
 mod load;
 mod local_write;
@@ -45,6 +53,8 @@ mod pg_tenants;
 mod plan;
 mod postgres;
 mod proxy;
+mod pushing;
+mod receiving;
 mod reconnect_storm;
 mod repair;
 mod report;
@@ -92,15 +102,15 @@ struct Options {
     /// On which disk to work; the system's temporary directory by default
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Be one leg: fill a new device, and print how it went
-    #[arg(long, hide = true, num_args = 3, value_names = ["URL", "TOKEN", "DIR"])]
-    fill_device: Option<Vec<String>>,
+    /// Be a generator for a bench that speaks over standard input and output
+    #[arg(long, hide = true, value_name = "JOB")]
+    generate: Option<String>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(arguments) = &options.fill_device {
-        return ended(initial_sync::be_the_device(arguments));
+    if let Some(job) = &options.generate {
+        return ended(generator::generate(job));
     }
     match Bench::named(&options.names) {
         Ok(benches) => ended(run(&options, &benches)),

@@ -36,27 +36,9 @@ impl Nats {
         self.server.url()
     }
 
-    /// Someone who receives everything from now on.
-    pub async fn subscribe(&self) -> Outcome<Subscriber> {
-        let stream = tokio::net::TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
-        let mut subscriber = Subscriber(tokio::io::BufReader::with_capacity(READ_BYTES, stream));
-        let hello = format!("{HELLO}SUB {SUBJECT} 1\r\nPING\r\n");
-        subscriber.0.write_all(hello.as_bytes()).await?;
-        // It says who it is first, and that it has read everything then.
-        while subscriber.line().await?.trim_end() != "PONG" {}
-        Ok(subscriber)
-    }
-
-    /// Someone who sends.
-    pub fn publisher(&self) -> Outcome<Publisher> {
-        let stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        reader.read_line(&mut String::new())?;
-        let mut publisher = Publisher(stream);
-        publisher.0.write_all(HELLO.as_bytes())?;
-        Ok(publisher)
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -64,6 +46,18 @@ impl Nats {
 pub struct Subscriber(tokio::io::BufReader<tokio::net::TcpStream>);
 
 impl Subscriber {
+    /// Someone who receives everything from now on.
+    pub async fn at(address: SocketAddr) -> Outcome<Self> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut subscriber = Self(tokio::io::BufReader::with_capacity(READ_BYTES, stream));
+        let hello = format!("{HELLO}SUB {SUBJECT} 1\r\nPING\r\n");
+        subscriber.0.write_all(hello.as_bytes()).await?;
+        // It says who it is first, and that it has read everything then.
+        while subscriber.line().await?.trim_end() != "PONG" {}
+        Ok(subscriber)
+    }
+
     /// Waits for the next message and gives its length.
     pub async fn next(&mut self) -> Outcome<usize> {
         loop {
@@ -92,6 +86,17 @@ impl Subscriber {
 pub struct Publisher(TcpStream);
 
 impl Publisher {
+    /// Someone who sends.
+    pub fn at(address: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        reader.read_line(&mut String::new())?;
+        let mut publisher = Self(stream);
+        publisher.0.write_all(HELLO.as_bytes())?;
+        Ok(publisher)
+    }
+
     /// Sends one message to all who receive.
     pub fn publish(&mut self, payload: &[u8]) -> Outcome {
         let mut message = format!("PUB {SUBJECT} {}\r\n", payload.len()).into_bytes();

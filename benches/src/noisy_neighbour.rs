@@ -4,21 +4,18 @@
 //! The load of the measured tenant is open: its clock starts when a write is due. The neighbour takes all that the
 //! server gives, which is more than ten times its share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
-use hdrhistogram::Histogram;
 
 use crate::device;
+use crate::drive::{Both, Drive};
 use crate::flights::{self, Flight, SCHEMA_BY_SITE};
-use crate::legs::in_turns;
-use crate::load::{self, Load, Shape, Target};
-use crate::machine::Busy;
+use crate::generator::Generator;
+use crate::legs::{Readings, in_turns};
+use crate::load::{Load, Shape, Target};
 use crate::outcome::{Outcome, ensure};
 use crate::plan::Plan;
+use crate::pushing::{PushOnTime, PushUntilEnough};
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -37,55 +34,53 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
     let side = Side { server: &server, schema: &schema, seconds };
     let mut leg = 0;
-    let mut busiest = 0.0_f64;
+    let mut drive = Drive::default();
     let mut taken = Vec::new();
-    let mut said = String::new();
     let (mut with_p50, mut alone_p50) = (Vec::new(), Vec::new());
     let mut beside = || {
         leg += 1;
         let neighbours = side.neighbours(&format!("noisy-{leg}"))?;
         let victim = side.victim(&format!("quiet-beside-{leg}"))?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let enough = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&enough);
-        let pushing = thread::spawn(move || load::push_until(neighbours, stop));
-        let measured = load::push_on_time(victim, WRITES_PER_SECOND);
-        enough.store(true, Ordering::Relaxed);
-        let rows = pushing.join().unwrap_or_else(|_| Err("the neighbour panicked".into()))?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
+        let mut neighbours = Generator::start(&PushUntilEnough(neighbours))?;
+        let mut victim = Generator::start(&victim)?;
+        let busy = Both::of(&[victim.process(), neighbours.process()], &[server.process()]);
+        neighbours.go()?;
+        victim.go()?;
+        let measured = victim.found()?;
+        drive.note(&busy);
+        neighbours.enough()?;
+        let rows = neighbours.found()?;
         taken.push(rows as f64 / f64::from(seconds));
         let most = NEIGHBOUR_ROWS_PER_SECOND * seconds as usize;
         ensure(rows < most, || "the neighbour ran out of rows".into())?;
-        let measured = measured?;
-        with_p50.push(milliseconds(&measured, 0.5));
-        Ok(milliseconds(&measured, 0.99))
+        with_p50.push(measured.ms_at(0.5));
+        Ok(measured.ms_at(0.99))
     };
     let mut turn = 0;
     let mut alone = || {
         turn += 1;
-        let measured =
-            load::push_on_time(side.victim(&format!("quiet-{turn}"))?, WRITES_PER_SECOND)?;
-        alone_p50.push(milliseconds(&measured, 0.5));
-        Ok(milliseconds(&measured, 0.99))
+        let victim = side.victim(&format!("quiet-{turn}"))?;
+        let measured = Drive::default().run(&victim, &[server.process()])?;
+        alone_p50.push(measured.ms_at(0.5));
+        Ok(measured.ms_at(0.99))
     };
     let [with, without] =
         in_turns(NAME, plan.pairs, [("beside a neighbour", &mut beside), ("alone", &mut alone)])?;
     let reference = "the same writes alone";
     let note = format!(
         "{NAME}: {WRITES_PER_SECOND} writes/s; p99 {:.1} to {:.1} ms, alone {:.1} to {:.1} ms; \
-         the neighbour got rid of {:.0} rows/s; in the last run: {said}",
+         the neighbour got rid of {:.0} rows/s; of the generators the first is the measured one",
         with.range().0,
         with.range().1,
         without.range().0,
         without.range().1,
-        crate::legs::Readings::new(taken).median(),
+        Readings::new(taken).median(),
     );
-    let middle = |readings: Vec<f64>| crate::legs::Readings::new(readings).median();
+    let middle = |readings: Vec<f64>| Readings::new(readings).median();
     Ok(vec![
         Figure::against(NAME, with.median(), "ms, p99", reference, without.median())
             .noted(note)
-            .loaded_by(Some(busiest)),
+            .driven_by(&drive),
         Figure::against(
             "noisy_neighbour.p50",
             middle(with_p50),
@@ -103,10 +98,11 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    fn victim(&self, tenant: &str) -> Outcome<Load> {
+    fn victim(&self, tenant: &str) -> Outcome<PushOnTime> {
         self.server.create_tenant(tenant, SCHEMA_BY_SITE)?;
         let rows = (WRITES_PER_SECOND * self.seconds) as usize;
-        self.load(tenant, "quiet", Shape::ONE_BY_ONE, rows, &flights::read(rows)?)
+        let load = self.load(tenant, "quiet", Shape::ONE_BY_ONE, rows, &flights::read(rows)?)?;
+        Ok(PushOnTime { load, per_second: WRITES_PER_SECOND })
     }
 
     fn neighbours(&self, tenant: &str) -> Outcome<Vec<Load>> {
@@ -133,8 +129,4 @@ impl Side<'_> {
         let target = Target { server: self.server, tenant, schema: self.schema, grant: &grant };
         Load::prepare(target, shape, &ids, &flights)
     }
-}
-
-fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    histogram.value_at_quantile(quantile) as f64 / 1e3
 }

@@ -4,15 +4,16 @@
 use farshore_sync_core::schema::Schema;
 
 use crate::device;
+use crate::drive::Drive;
 use crate::driver::Driver;
 use crate::durable_push::{DEVICES, flights_by_site, prepare};
 use crate::flights::{self, SCHEMA_BY_SITE};
 use crate::legs::in_turns;
-use crate::load::{self, ROWS_PER_TRANSACTION};
-use crate::machine::Busy;
+use crate::load::ROWS_PER_TRANSACTION;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::postgres::Postgres;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -30,7 +31,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
 
     let mut leg = 0;
-    let mut said = String::new();
+    let mut drive = Drive::default();
     let mut ours = || {
         // A tenant of its own for each run: tables of its own, as the reference has them.
         leg += 1;
@@ -38,10 +39,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         server.create_tenant(&tenant, SCHEMA_BY_SITE)?;
         let loads = prepare(&server, &tenant, &schema, &flights)?;
         postgres.checkpoint()?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
-        Ok(rate)
+        drive.run(&Push(loads), &[server.process()])
     };
     let ids = flights::ids(flights.len(), device::now_ms())?;
     let by_hand = |connections| {
@@ -59,10 +57,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     )?;
     let reference = "UNNEST inserts of 100 rows by sqlx, one connection, fsync=on";
     let by_many = "UNNEST inserts of 100 rows by sqlx, 16 connections, fsync=on";
-    let figure = Figure::of_rates(NAME, &ours, reference, &one);
-    let note = format!("{}; in the last run: {said}", figure.note);
     Ok(vec![
-        figure.noted(note),
+        Figure::of_rates(NAME, &ours, reference, &one).driven_by(&drive),
         Figure::of_rates("pg_durable_push.concurrent", &ours, by_many, &many),
     ])
 }

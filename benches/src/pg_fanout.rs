@@ -5,15 +5,15 @@
 
 use farshore_sync_core::schema::Schema;
 
+use crate::drive::Drive;
 use crate::durable_push::{flights_by_site, prepare_on};
 use crate::flights::SCHEMA_BY_SITE;
 use crate::legs::in_turns;
-use crate::load;
-use crate::machine::Busy;
 use crate::nats::Nats;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::postgres::Postgres;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -36,40 +36,29 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
 
     let mut leg = 0;
-    let mut push = |servers: &[&Server]| {
+    let mut push = |servers: &[&Server], drive: &mut Drive| {
         leg += 1;
         let tenant = format!("fanout-{leg}");
         servers[0].create_tenant(&tenant, SCHEMA_BY_SITE)?;
         let loads = prepare_on(servers, &tenant, &schema, &flights)?;
         postgres.checkpoint()?;
-        let busy: Vec<Busy> = servers.iter().map(|server| Busy::of(server.process())).collect();
-        let rate = load::push_all(loads)?;
-        let busy: Vec<String> = busy.iter().map(Busy::describe).collect();
-        Ok::<_, crate::outcome::Failure>((rate, busy.join(", ")))
+        let processes: Vec<u32> = servers.iter().map(|server| server.process()).collect();
+        drive.run(&Push(loads), &processes)
     };
     let push = std::cell::RefCell::new(&mut push);
-    let mut said = [String::new(), String::new()];
-    let [said_two, said_one] = &mut said;
+    let (mut drive_two, mut drive_one) = (Drive::default(), Drive::default());
     let [two, one] = in_turns(
         NAME,
         plan.pairs,
         [
             ("two nodes and a bus", &mut || {
-                let (rate, busy) = (push.borrow_mut())(&[&first, &second])?;
-                *said_two = busy;
-                Ok(rate)
+                (push.borrow_mut())(&[&first, &second], &mut drive_two)
             }),
-            ("one node", &mut || {
-                let (rate, busy) = (push.borrow_mut())(&[&alone])?;
-                *said_one = busy;
-                Ok(rate)
-            }),
+            ("one node", &mut || (push.borrow_mut())(&[&alone], &mut drive_one)),
         ],
     )?;
     let figure = Figure::of_rates(NAME, &two, "one node without a bus", &one);
-    let note = format!(
-        "{}; one tenant; in the last run: nodes {}, the one {}",
-        figure.note, said[0], said[1]
-    );
-    Ok(vec![figure.noted(note)])
+    let note =
+        format!("{}; one tenant; in the last run of one node: {}", figure.note, drive_one.last());
+    Ok(vec![figure.noted(note).driven_by(&drive_two)])
 }

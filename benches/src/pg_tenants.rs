@@ -2,13 +2,14 @@
 //! transactions of 100 rows one after the other, against as many devices in one tenant.
 //! `.single`: the same with transactions of one row, of which one tenant commits many together.
 
+use crate::drive::Drive;
 use crate::hot_tenants::{self, Many};
 use crate::legs::in_turns;
-use crate::load::{self, Load, ROWS_PER_TRANSACTION, Shape};
-use crate::machine::Busy;
-use crate::outcome::{Failure, Outcome};
+use crate::load::{Load, ROWS_PER_TRANSACTION, Shape};
+use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::postgres::Postgres;
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -39,16 +40,11 @@ fn measure(
 ) -> Outcome<Figure> {
     let many = Many { prefix, devices: tenants, rows: TRANSACTIONS * rows, shape };
     let (mut of_many, mut of_one) = hot_tenants::prepare(plan, server, &many)?;
-    let mut said = String::new();
-    let mut busiest = 0.0_f64;
+    let mut drive = Drive::default();
     let mut leg = |runs: &mut Vec<Vec<Load>>| {
         let loads = runs.pop().ok_or("more runs than were prepared")?;
         postgres.checkpoint()?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
-        Ok::<_, Failure>(rate)
+        drive.run(&Push(loads), &[server.process()])
     };
     let leg = std::cell::RefCell::new(&mut leg);
     let [many, one] = in_turns(
@@ -60,6 +56,5 @@ fn measure(
         ],
     )?;
     let figure = Figure::of_rates(name, &many, &format!("{tenants} devices in one tenant"), &one);
-    let note = format!("{}; in the last run: {said}", figure.note);
-    Ok(figure.noted(note).loaded_by(Some(busiest)))
+    Ok(figure.driven_by(&drive))
 }

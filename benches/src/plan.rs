@@ -195,7 +195,7 @@ impl Plan {
         Ok(format!(
             "{kind}{} processors, load average {} before the run; {} writes of 4 KiB with fdatasync: median {:.2} ms, most {:.2} ms\n\
              encryption (SQLCipher) and synchronous=FULL in all legs unless a row says otherwise; \
-             {} runs of each leg, in turns; the load comes from this process on the same machine",
+             {} runs of each leg, in turns; the load comes from processes of its own on the same machine",
             std::thread::available_parallelism()?,
             machine::load_average().map_or_else(|| "unknown".to_owned(), |load| load.to_string()),
             fsync.writes,

@@ -1,16 +1,18 @@
 //! `reconnect_storm`: 8,000 devices lose their network at once, find it again at once, and learn that nothing
 //! changed: how many a second are in step again, and how far the server's memory rises meanwhile.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use farshore_sync_core::schema::Schema;
 
 use crate::crowd::Crowd;
 use crate::device;
+use crate::drive::{Both, Drive};
 use crate::flights::{self, SCHEMA};
 use crate::legs::{Readings, progress};
 use crate::load;
-use crate::machine::{self, Busy};
+use crate::machine;
 use crate::outcome::{Outcome, ensure};
 use crate::plan::Plan;
 use crate::report::Figure;
@@ -41,14 +43,18 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         server.create_tenant(tenant, SCHEMA)?;
         load::seed(&server, tenant, &flights::ids(ROWS, device::now_ms())?, &flights)?;
     }
-    let mut crowd = Crowd::of_tenants(&server, &schema, &tenants, devices / TENANTS, "tenant:rw")?;
-    crowd.grow_to(devices)?;
-    crowd.hold(hold)?;
+    let mut crowd = Crowd::default();
+    for tenant in &tenants {
+        crowd.invite(&server, &schema, (tenant, "tenant:rw"), devices / TENANTS)?;
+    }
+    let mut connected = crowd.connected(0..devices)?;
+    thread::park_timeout(hold);
+    connected.is_there()?;
     let steady = machine::own_memory_mib(server.process()).ok_or("no memory in /proc")?;
     let total = machine::peak_memory_mib(server.process()).ok_or("no memory in /proc")?;
 
-    let (mut rates, mut peaks, mut last) = (Vec::new(), Vec::new(), String::new());
-    let mut busiest = 0.0_f64;
+    let (mut rates, mut peaks) = (Vec::new(), Vec::new());
+    let mut drive = Drive::default();
     let mut slowest_ms = Vec::new();
     let bar = progress(NAME, plan.pairs);
     for _ in 0..plan.pairs {
@@ -56,30 +62,34 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         machine::forget_peak(server.process())?;
         let files =
             machine::peak_memory_mib(server.process()).ok_or("no memory in /proc")? - before;
-        crowd.scatter();
+        // The next ones are prepared before the first ones are gone, so that nobody waits for them.
+        let mut next = crowd.generator(0..devices)?;
+        drop(connected);
         wait_until_gone(&server)?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let connected = crowd.grow_to(devices)?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        last = format!("generator {}, server {}", generator.describe(), serving.describe());
-        rates.push(devices as f64 / connected.took.as_secs_f64());
-        slowest_ms.push(connected.in_step.value_at_quantile(0.99) as f64 / 1e3);
+        let busy = Both::of(&[next.process()], &[server.process()]);
+        next.go()?;
+        let found = next.found()?;
+        drive.note(&busy);
+        rates.push(devices as f64 / found.seconds);
+        slowest_ms.push(found.in_step.ms_at(0.99));
         let peak = machine::peak_memory_mib(server.process()).ok_or("no memory in /proc")?;
         peaks.push(peak - files);
-        crowd.hold(hold)?;
+        thread::park_timeout(hold);
+        next.is_there()?;
+        connected = next;
         bar.inc(1);
     }
     bar.finish_and_clear();
     let (rates, peaks) = (Readings::new(rates), Readings::new(peaks));
     let note = format!(
-        "{NAME}: {devices} devices, {}; 99 of 100 in step after {:.0} ms; in the last run: {last}; \
+        "{NAME}: {devices} devices, {}; 99 of 100 in step after {:.0} ms; \
          the server's memory before the first storm: {steady:.0} MiB of its own, most ever {total:.0} with files",
         rates.describe(),
         Readings::new(slowest_ms).median(),
     );
     let reference = "the server's own memory while all are connected and quiet";
     Ok(vec![
-        Figure::alone(NAME, rates.median(), "devices/s").noted(note).loaded_by(Some(busiest)),
+        Figure::alone(NAME, rates.median(), "devices/s").noted(note).driven_by(&drive),
         Figure::against("reconnect_storm.peak_memory", peaks.median(), "MiB", reference, steady),
     ])
 }
@@ -89,7 +99,7 @@ fn wait_until_gone(server: &Server) -> Outcome {
     let started = Instant::now();
     while server.metric("farshore_connections_open")? > 0.0 {
         ensure(started.elapsed() < GONE_WITHIN, || "the server still counts devices".into())?;
-        std::thread::park_timeout(Duration::from_millis(5));
+        thread::park_timeout(Duration::from_millis(5));
     }
     Ok(())
 }

@@ -5,11 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::drive::Drive;
 use crate::legs::Readings;
 use crate::outcome::Outcome;
-
-/// A generator with one thread that is busier than this is the bottleneck.
-const MOST_GENERATOR_SHARE: f64 = 0.85;
 
 /// One figure, with that of a peer where there is one.
 #[derive(Debug, Clone, Serialize)]
@@ -87,19 +85,21 @@ impl Figure {
         figure.noted(note)
     }
 
-    /// The figure with a remark in the table.
+    /// The figure with a further remark in the table.
     pub fn remarked(self, remark: impl Into<String>) -> Self {
-        Self { remark: Some(remark.into()), ..self }
+        let (before, remark) = (self.remark, remark.into());
+        let remark = before.map_or_else(|| remark.clone(), |before| format!("{before}; {remark}"));
+        Self { remark: Some(remark), ..self }
     }
 
-    /// Says that the figure does not count where a generator with one thread was the bottleneck.
-    pub fn loaded_by(self, generator_share: Option<f64>) -> Self {
-        match generator_share {
-            Some(share) if share > MOST_GENERATOR_SHARE => self.remarked(format!(
-                "does not count: the generator took {:.0} % of its processor",
-                share * 100.0
-            )),
-            _ => self,
+    /// Says how busy generator and server were, and where the generator was the bottleneck, that nothing counts.
+    pub fn driven_by(self, drive: &Drive) -> Self {
+        let about =
+            if self.note.is_empty() { self.name.clone() + ":" } else { self.note.clone() + ";" };
+        let figure = self.noted(format!("{about} in the last run: {}", drive.last()));
+        match drive.why_not_to_count() {
+            Some(why) => figure.remarked(why),
+            None => figure,
         }
     }
 

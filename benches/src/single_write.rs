@@ -8,13 +8,14 @@ use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::device;
+use crate::drive::Drive;
 use crate::flights::{self, SCHEMA_BY_SITE};
 use crate::legs::{Readings, in_turns, progress};
-use crate::load::{self, Load, Shape, Target};
-use crate::machine::Busy;
+use crate::load::{Load, Shape, Target};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::postgres::{self, Postgres};
+use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -34,8 +35,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let server = Server::start(home.path())?;
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
     let mut leg = 0;
-    let mut busiest = 0.0_f64;
-    let mut said = String::new();
+    let mut drive = Drive::default();
     let mut ours = || {
         leg += 1;
         let tenant = format!("single-write-{leg}");
@@ -49,11 +49,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             Load::prepare(target, Shape::ONE_BY_ONE, ids, flights)
         });
         let loads = loads.collect::<Outcome<_>>()?;
-        let (generator, serving) = (Busy::of(std::process::id()), Busy::of(server.process()));
-        let rate = load::push_all(loads)?;
-        busiest = busiest.max(generator.share().unwrap_or_default());
-        said = format!("generator {}, server {}", generator.describe(), serving.describe());
-        Ok(rate)
+        drive.run(&Push(loads), &[server.process()])
     };
     let (ours, theirs) = match Postgres::start(&plan.open_dir()?) {
         Ok(postgres) => {
@@ -75,8 +71,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         Ok(theirs) => Figure::of_legs(NAME, UNIT, &ours, postgres::REFERENCE, &theirs),
         Err(missing) => Figure::alone(NAME, ours.median(), UNIT).remarked(missing.to_string()),
     };
-    let note = format!("{}; in the last run: {said}", figure.note);
-    Ok(vec![figure.noted(note).loaded_by(Some(busiest))])
+    Ok(vec![figure.driven_by(&drive)])
 }
 
 fn site_id(site: usize) -> String {

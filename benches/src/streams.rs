@@ -3,13 +3,14 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::base64;
+use crate::generator::{Job, Stage};
 use crate::outcome::{Failure, Outcome, ensure};
 
 /// What the table says of it.
@@ -49,40 +50,58 @@ impl Streams {
         Ok(streams)
     }
 
-    /// Appends to so many streams at once, each waiting for the answer before it sends the next; gives appends a
-    /// second.
-    pub fn append(&self, run: usize, writers: usize, each: usize, record: &[u8]) -> Outcome<f64> {
+    /// Appends to so many new streams.
+    pub fn appends(&self, run: usize, writers: usize, each: usize, record: &[u8]) -> Append {
+        Append { address: self.address, run, writers, each, record: record.to_vec() }
+    }
+}
+
+/// Appends to so many streams at once, each waiting for the answer before it sends the next; finds appends a second.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Append {
+    address: SocketAddr,
+    /// Which tells the names of the streams from those of other runs.
+    run: usize,
+    writers: usize,
+    each: usize,
+    #[serde(with = "base64")]
+    record: Vec<u8>,
+}
+
+impl Job for Append {
+    const NAME: &str = "append";
+    type Found = f64;
+
+    fn run(self, stage: Stage<f64>) -> Outcome {
+        let Self { address, run, writers, each, record } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let start = Arc::new(Barrier::new(writers));
-            let mut writing = JoinSet::new();
+        let took = runtime.block_on(async {
+            let mut streams = Vec::with_capacity(writers);
             for writer in 0..writers {
-                let (address, start) = (self.address, Arc::clone(&start));
-                let (path, record) = (format!("/run-{run}-{writer}"), record.to_vec());
+                let path = format!("/run-{run}-{writer}");
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                let mut stream = BufReader::new(stream);
+                ask(&mut stream, &request("PUT", &path, &[])).await?;
+                streams.push((stream, request("POST", &path, &record)));
+            }
+            stage.begin()?;
+            let started = Instant::now();
+            let mut writing = JoinSet::new();
+            for (mut stream, append) in streams {
                 writing.spawn(async move {
-                    let stream = tokio::net::TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    let mut stream = BufReader::new(stream);
-                    ask(&mut stream, &request("PUT", &path, &[])).await?;
-                    let append = request("POST", &path, &record);
-                    start.wait().await;
-                    let started = Instant::now();
                     for _ in 0..each {
                         ask(&mut stream, &append).await?;
                     }
-                    Ok::<_, Failure>((started, Instant::now()))
+                    Ok::<_, Failure>(())
                 });
             }
-            let mut all: Option<(Instant, Instant)> = None;
             while let Some(written) = writing.join_next().await {
-                let (started, ended) = written??;
-                all = Some(all.map_or((started, ended), |(first, last)| {
-                    (first.min(started), last.max(ended))
-                }));
+                written??;
             }
-            let (first, last) = all.ok_or("nobody wrote")?;
-            Ok((writers * each) as f64 / (last - first).as_secs_f64())
-        })
+            Ok::<_, Failure>(started.elapsed())
+        })?;
+        stage.found(&((writers * each) as f64 / took.as_secs_f64()))
     }
 }
 

@@ -3,9 +3,10 @@
 
 use farshore_sync_core::schema::Schema;
 
+use crate::connection::{self, Connection, Standing};
 use crate::device;
 use crate::flights::{self, SCHEMA};
-use crate::load::{self, Connection, Load, Shape, Standing, Target};
+use crate::load::{Load, Shape, Target};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::report::Figure;
@@ -54,8 +55,8 @@ fn measure(server: &Server, tenant: &str, shape: Shape) -> Outcome<[Account; 2]>
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let (url, token) = (load::socket_url(server), server.token(tenant, GRANT)?);
-    let hello = load::hello(&schema, GRANT, Standing::default())?;
+    let (url, token) = (connection::socket_url(server), server.token(tenant, GRANT)?);
+    let hello = connection::hello(&schema, GRANT, Standing::default())?;
     let receiving = runtime.block_on(async {
         let (mut connection, _) = Connection::open(&url, &token, &hello).await?;
         connection.until_in_step().await?;
@@ -67,7 +68,7 @@ fn measure(server: &Server, tenant: &str, shape: Shape) -> Outcome<[Account; 2]>
             Ok::<_, crate::outcome::Failure>(down)
         }))
     })?;
-    load::push_all(vec![load])?;
+    load.push()?;
     let down = runtime.block_on(receiving)??;
     up.holds(ROWS)?;
     down.holds(ROWS)?;
