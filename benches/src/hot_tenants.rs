@@ -136,7 +136,8 @@ pub fn prepare(plan: &Plan, server: &Server, many: &Many<'_>) -> Outcome<(Runs, 
     Ok((of_many, of_one))
 }
 
-fn load_of(
+/// What one device of a site pushes.
+pub fn load_of(
     server: &Server,
     schema: &Schema,
     (tenant, site, shape): (&str, &str, Shape),

@@ -37,16 +37,16 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// What a device holds.
 #[derive(Debug, Clone, Copy)]
-struct Holdings {
-    rows: usize,
-    documents: usize,
+pub struct Holdings {
+    pub rows: usize,
+    pub documents: usize,
 }
 
 /// What was found at one size.
-struct Size {
+pub struct Size {
     /// Processor time of the server for one reconnect, with the HTTP upgrade and the token's signature.
-    server_ms: f64,
-    bytes: Readings,
+    pub server_ms: f64,
+    pub bytes: Readings,
     upgrade_bytes: Readings,
     round_trips: Readings,
     elapsed_ms: Readings,
@@ -93,7 +93,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     ])
 }
 
-fn at_size(
+/// Fills a tenant and a device, and lets it find out again and again that nothing changed.
+pub fn at_size(
     plan: &Plan,
     server: &Server,
     tenant: &str,

@@ -35,6 +35,12 @@ pub struct Filled {
     memory_mib: Option<f64>,
 }
 
+impl Filled {
+    fn is_whole(&self, rows: usize) -> Outcome {
+        ensure(usize::try_from(self.rows) == Ok(rows), || format!("{} rows arrived", self.rows))
+    }
+}
+
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let rows = plan.rows();
     let flights = flights::read(rows)?;
@@ -49,9 +55,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let mut ours = || {
         let dir = plan.fresh_dir()?;
         let filled = fill_a_device(&server.url(), &token, dir.path())?;
-        ensure(usize::try_from(filled.rows) == Ok(rows), || {
-            format!("{} rows arrived", filled.rows)
-        })?;
+        filled.is_whole(rows)?;
         memory.extend(filled.memory_mib);
         Ok(rows as f64 / filled.seconds)
     };
@@ -112,6 +116,13 @@ fn server_memory(plan: &Plan, server: &Server) -> Outcome<Vec<Figure>> {
     let figure =
         Figure::against("initial_sync.server_memory", all, "MiB", "one device at a time", one);
     Ok(vec![figure.noted(note)])
+}
+
+/// Fills a new device with so many rows; how many seconds that took.
+pub fn fill(server: &Server, token: &str, dir: &Path, rows: usize) -> Outcome<f64> {
+    let filled = fill_a_device(&server.url(), token, dir)?;
+    filled.is_whole(rows)?;
+    Ok(filled.seconds)
 }
 
 fn fill_a_device(url: &str, token: &str, dir: &Path) -> Outcome<Filled> {

@@ -7,7 +7,7 @@
 //! - One file a row, named as the row: [`plan::Bench`] lists them, [`rows`] says what each means.
 //! - [`plan`]: which benches there are, and what they run with.
 //! - [`legs`]: legs in turns, medians and ranges.
-//! - [`report`], [`performance`]: the table and the JSON; the page for readers.
+//! - [`report`], [`performance`], [`growth_plot`]: the table and the JSON; the page for readers and one of its plots.
 //! - [`flights`]: the data.
 //! - [`server`], [`device`], [`load`], [`connection`]: our side: the server's process, the SDK, what devices without a
 //!   store push, and the socket of one.
@@ -34,6 +34,8 @@ mod durable_streams;
 mod fanout;
 mod flights;
 mod generator;
+mod growth;
+mod growth_plot;
 mod hot_tenants;
 mod idle_reconnect;
 mod idle_socket;

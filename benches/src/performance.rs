@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::growth_plot;
 use crate::outcome::Outcome;
 use crate::plan::Bench;
-use crate::report::{Figure, rounded};
+use crate::report::{Figure, Growth, rounded};
 
 /// What the page begins with, whatever was measured.
 const HEAD: &str = "\
@@ -16,10 +17,14 @@ const HEAD: &str = "\
 `cargo xtask bench -- --report docs/performance.md` measures and writes this page; `cargo xtask bench -- --help` has the options.
 Peers run in the same run on the same machine, in turns with ours, so that a ratio means more than a rate.
 Encryption and fsync are on in every leg unless a row says otherwise.
-A peer is measured where it is installed: pgbench, nats-server, the program of the crate durable-streams; fsyncs are counted with perf.
+A peer is measured where it is on the PATH, and a row whose peer is missing says so in its remark:
+
+- pgbench and Postgres, nats-server, and perf, which counts fsyncs: packages of the system.
+- durable-streams-server: `cargo install durable-streams --version 0.1.5 --locked`.
 ";
-/// The plot beside the page.
+/// The plots beside the page.
 const PLOT: &str = "performance-ratios.svg";
+const GROWTH_PLOT: &str = "performance-growth.svg";
 
 /// Writes the page and its plot.
 pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) -> Outcome {
@@ -34,6 +39,7 @@ pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) 
         )?;
         page.push_str("\nTo the right of the line ours is better, to the left the peer; the scale is logarithmic.\n");
     }
+    growth(path, &mut page, figures)?;
     page.push_str(
         "\n## Figures\n\n| name | value | unit | reference | its value | ratio | remark |\n",
     );
@@ -61,6 +67,37 @@ pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) 
         writeln!(page, "- {}.", figure.note.trim_end_matches('.'))?;
     }
     fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// How costs grow, with a plot of its own.
+fn growth(path: &Path, page: &mut String, figures: &[Figure]) -> Outcome {
+    let rows =
+        figures.iter().filter_map(|figure| Some((figure.name.as_str(), figure.growth.as_ref()?)));
+    let rows: Vec<(&str, &Growth)> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    fs::write(path.with_file_name(GROWTH_PLOT), growth_plot::draw(&rows))?;
+    write!(
+        page,
+        "\n## How costs grow\n\n![The cost of one operation at 1, 10 and 100 times the size]({GROWTH_PLOT})\n"
+    )?;
+    page.push_str("\nEach line is the cost of one operation, as a multiple of its cost at the smallest size; a line that stays flat or falls does not grow.\n");
+    page.push_str("\n| name | cost | sizes | at 1x | at 10x | at 100x | slope |\n|---|---|---|---|---|---|---|\n");
+    for (name, growth) in rows {
+        let sizes: Vec<String> = growth.points.iter().map(|point| point.size.to_string()).collect();
+        let costs: Vec<String> = growth.points.iter().map(|point| rounded(point.cost)).collect();
+        writeln!(
+            page,
+            "| `{name}` | {} | {} {} | {} | {:.2} |",
+            growth.cost,
+            sizes.join(", "),
+            growth.of,
+            costs.join(" | "),
+            growth.slope(),
+        )?;
+    }
+    Ok(())
 }
 
 /// The commit of the sources, where they are in a repository.
@@ -149,6 +186,7 @@ fn plot(rows: &[(&str, f64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Point;
 
     #[test]
     fn a_rate_is_better_above_its_peer_and_a_time_below() {
@@ -180,5 +218,21 @@ mod tests {
             assert!(page.contains(part), "{part} is not in\n{page}");
         }
         assert!(dir.path().join(PLOT).is_file());
+        assert!(!page.contains("How costs grow"));
+    }
+
+    #[test]
+    fn growth_has_a_table_and_a_plot_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("performance.md");
+        let points = [(80, 20.0), (800, 19.0), (8_000, 15.0)];
+        let points = points.map(|(size, cost)| Point { size, cost }).to_vec();
+        let figures = [Figure::of_growth("growth.idle_socket", "KiB a socket", "sockets", points)];
+        write(&path, "two processors", &[Bench::Growth], &figures).unwrap();
+        let page = fs::read_to_string(&path).unwrap();
+        let row = "| `growth.idle_socket` | KiB a socket | 80, 800, 8000 sockets | 20.0 | 19.0 | 15.0 | -0.06 |";
+        assert!(page.contains(row), "{row} is not in\n{page}");
+        let svg = fs::read_to_string(dir.path().join(GROWTH_PLOT)).unwrap();
+        assert!(svg.contains(">idle_socket<") && svg.contains("<polyline"), "{svg}");
     }
 }

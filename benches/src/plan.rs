@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use crate::outcome::Outcome;
 use crate::report::Figure;
 use crate::{
-    behind_1000, clock_storage, durable_push, durable_streams, fanout, hot_tenants, idle_reconnect,
-    idle_socket, initial_sync, local_write, machine, noisy_neighbour, pg_durable_push, pg_fanout,
-    pg_tenants, reconnect_storm, repair, single_write, small_documents, tenant_create, tenant_move,
-    text_traces, visible_latency, wire_overhead,
+    behind_1000, clock_storage, durable_push, durable_streams, fanout, growth, hot_tenants,
+    idle_reconnect, idle_socket, initial_sync, local_write, machine, noisy_neighbour,
+    pg_durable_push, pg_fanout, pg_tenants, reconnect_storm, repair, single_write, small_documents,
+    tenant_create, tenant_move, text_traces, visible_latency, wire_overhead,
 };
 
 /// How often each leg runs.
@@ -50,10 +50,11 @@ pub enum Bench {
     PgFanout,
     TenantCreate,
     TenantMove,
+    Growth,
 }
 
 impl Bench {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,
@@ -77,6 +78,7 @@ impl Bench {
         Self::PgFanout,
         Self::TenantCreate,
         Self::TenantMove,
+        Self::Growth,
     ];
 
     /// The name of its row.
@@ -105,6 +107,7 @@ impl Bench {
             Self::PgFanout => "pg_fanout",
             Self::TenantCreate => "tenant_create",
             Self::TenantMove => "tenant_move",
+            Self::Growth => "growth",
         }
     }
 
@@ -149,6 +152,7 @@ impl Bench {
             Self::PgFanout => pg_fanout::run(plan),
             Self::TenantCreate => tenant_create::run(plan),
             Self::TenantMove => tenant_move::run(plan),
+            Self::Growth => growth::run(plan),
         }
     }
 }

@@ -9,6 +9,37 @@ use crate::drive::Drive;
 use crate::legs::Readings;
 use crate::outcome::Outcome;
 
+/// What something costs at one size.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Point {
+    pub size: usize,
+    pub cost: f64,
+}
+
+/// What something costs at several sizes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Growth {
+    /// The cost of what.
+    pub cost: &'static str,
+    /// The sizes of what.
+    pub of: String,
+    pub points: Vec<Point>,
+}
+
+impl Growth {
+    /// How steep the cost rises with the size on logarithmic scales, by least squares.
+    pub fn slope(&self) -> f64 {
+        let logs = self.points.iter().map(|point| ((point.size as f64).ln(), point.cost.ln()));
+        let logs: Vec<(f64, f64)> = logs.collect();
+        let count = logs.len() as f64;
+        let (sizes, costs) =
+            logs.iter().fold((0.0, 0.0), |sum, log| (sum.0 + log.0, sum.1 + log.1));
+        let (size, cost) = (sizes / count, costs / count);
+        let rise: f64 = logs.iter().map(|log| (log.0 - size) * (log.1 - cost)).sum();
+        rise / logs.iter().map(|log| (log.0 - size).powi(2)).sum::<f64>()
+    }
+}
+
 /// One figure, with that of a peer where there is one.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
@@ -24,6 +55,9 @@ pub struct Figure {
     /// What the reader has to know before the value counts, such as a peer that is not installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
+    /// What the figure is the slope of, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// How it was measured, and how far the runs were apart.
     #[serde(skip)]
     pub note: String,
@@ -41,8 +75,16 @@ impl Figure {
             reference_value: None,
             ratio: None,
             remark: None,
+            growth: None,
             note: String::new(),
         }
+    }
+
+    /// How the cost of something grows with sizes of something.
+    pub fn of_growth(name: &str, cost: &'static str, of: &str, points: Vec<Point>) -> Self {
+        let growth = Growth { cost, of: of.to_owned(), points };
+        let slope = growth.slope();
+        Self { growth: Some(growth), ..Self::alone(name, slope, "log-log slope") }
     }
 
     /// A figure with the same figure of a peer.
@@ -157,5 +199,22 @@ pub fn rounded(value: f64) -> String {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_tells_what_stays_from_what_grows() {
+        let slope = |costs: [f64; 3]| {
+            let points = costs.into_iter().zip([3, 30, 300]);
+            let points = points.map(|(cost, size)| Point { size, cost }).collect();
+            Figure::of_growth("growth.row", "us a row", "rows", points).value
+        };
+        assert!(slope([5.0, 5.0, 5.0]).abs() < 1e-9);
+        assert!((slope([5.0, 50.0, 500.0]) - 1.0).abs() < 1e-9);
+        assert!((slope([400.0, 40.0, 4.0]) + 1.0).abs() < 1e-9);
     }
 }

@@ -108,6 +108,10 @@ impl Bench {
                 "Rows a second of a tenant that moves from SQLite to Postgres, copied and read back; `.back`: from Postgres to SQLite; `.backup`: into an archive; `.frozen`: how long a quiet tenant takes no writes in a move.",
                 "reported",
             ),
+            Self::Growth => (
+                "How the cost of one operation grows with 10 and 100 times as many rows, sockets, subscribers or tenants: the slope on logarithmic scales, 0 where it stays the same.",
+                "at most 0.1",
+            ),
         };
         Row { meaning, reach }
     }

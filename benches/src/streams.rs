@@ -17,8 +17,7 @@ use crate::outcome::{Failure, Outcome, ensure};
 pub const REFERENCE: &str =
     "durable-streams 0.1.5, --durability wal: HTTP, nothing merged, not encrypted";
 const PROGRAM: &str = "durable-streams-server";
-const MISSING: &str =
-    "no durable-streams-server: `cargo install durable-streams --version 0.1.5 --locked`";
+const MISSING: &str = "peer not measured: no durable-streams-server on the PATH; `cargo install durable-streams --version 0.1.5 --locked` installs it";
 const START_WITHIN: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 const HEADER: &str = "content-length:";
