@@ -128,7 +128,12 @@ impl Tx<'_> {
                     totals.remove(&device);
                 }
             }
-            let Some(mut state) = self.with_taken(key, before, &answered)? else { continue };
+            let Some(mut state) = self.with_taken(key, before, &answered)? else {
+                // Nothing is known here of the row, and the lost server had it: another device has it, and will offer it.
+                let written = self.overlay(key, Some(RowState::default()), &answered)?;
+                self.see(key, written)?;
+                continue;
+            };
             let scope = self.resolved_scope(key, Some(&state))?.or(stored.head.scope);
             let Some(scope) = scope else { continue };
             if first_fill {

@@ -309,6 +309,33 @@ fn what_was_taken_on_a_row_that_is_deleted_here_is_offered_to_the_next_server() 
 }
 
 #[test]
+fn what_was_taken_on_a_row_that_was_refused_here_is_offered_to_the_next_server() {
+    let (local, other, mut first) = (Device::new(1), Device::new(2), Server::new());
+    let (mut second, id) = (first.clone(), local.insert_item("old"));
+    local.greet(&first);
+    first.push(local.id, &local.outbox());
+    other.sync_in_step(&mut first);
+    local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
+    // The answer was lost with the first server. The second one has the row from the other device.
+    second.epoch = 8;
+    refill(&other, &mut second, Refill::NewEpoch);
+    other.sync_in_step(&mut second);
+    let mut third = second.clone();
+    let number = local.outbox()[0].0;
+    second.refuse.insert((local.id, number), ReasonCode::RowDeleted);
+    local.greet(&second);
+    let outcomes = second.push(local.id, &local.outbox());
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.refused.is_none()).count(), 1);
+    local.outcomes(outcomes);
+    third.epoch = 9;
+    refill(&local, &mut third, Refill::NewEpoch);
+    local.sync_in_step(&mut third);
+    assert_eq!(local.text("items", id, "title"), "new");
+    assert_eq!(third.rows[&(ITEMS, id)].state.value(ColumnId(1)), Some(&"new".into()));
+    local.check();
+}
+
+#[test]
 fn a_refused_offer_takes_no_other_row_with_it() {
     let (local, mut server) = (Device::new(1), Server::new());
     let mut restored = server.clone();
