@@ -98,18 +98,18 @@ fn of<S: Subject>(arguments: &Arguments) -> Result<(usize, usize), Failure> {
     match arguments.campaign {
         Campaign::Crashes { images, steps, threads } => {
             let recording = workload::record::<S>(steps, seed)?;
-            let budget = Budget { images: images / STORES, threads, seed };
+            let budget = Budget { images: images.div_ceil(STORES), threads, seed };
             let report = crashes::run(&recording, budget, &go_on)?;
             let places = report.places;
             Ok(tell::<S>(&report, &format!("images, of {places} writes and syncs, {steps} steps")))
         }
         Campaign::Errors { trials } => {
-            let (report, struck) = errors::run::<S>(trials / STORES, seed, &go_on)?;
+            let (report, struck) = errors::run::<S>(trials.div_ceil(STORES), seed, &go_on)?;
             Ok(tell::<S>(&report, &format!("runs with one fault, of which {struck} struck")))
         }
         Campaign::Flips { trials, steps } => {
             let recording = workload::record::<S>(steps, seed)?;
-            let (report, ends) = flips::run(&recording, trials / STORES, seed, &go_on)?;
+            let (report, ends) = flips::run(&recording, trials.div_ceil(STORES), seed, &go_on)?;
             for (region, end) in ends {
                 println!("{}: {region:?}: {end:?}", S::NAME);
             }

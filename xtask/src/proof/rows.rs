@@ -266,7 +266,15 @@ fn bank(printed: &str) -> Result<Ended, Failure> {
     let number = |text: &str| text.parse::<u64>().map_err(|_| malformed());
     let (caught, all) = counts.split_once(" of ").ok_or_else(malformed)?;
     let (caught, all) = (number(caught)?, number(all)?);
-    Ok(Ended { trials: all, failures: all - caught, note: format!("caught after {median}") })
+    let lines = printed.lines().filter(|line| line.contains(" MISSED "));
+    let missed: Vec<&str> = lines.filter_map(|line| line.split(' ').next()).collect();
+    let missed =
+        if missed.is_empty() { String::new() } else { format!("; missed: {}", missed.join(", ")) };
+    Ok(Ended {
+        trials: all,
+        failures: all - caught,
+        note: format!("caught after {median}{missed}"),
+    })
 }
 
 /// The number that follows a text, the last time it comes.
@@ -311,7 +319,7 @@ mod tests {
             2 of 3 bugs caught, median 1.5 s\n";
         let ended = bank(printed).unwrap();
         assert_eq!((ended.trials, ended.failures), (3, 1));
-        assert_eq!(ended.note, "caught after median 1.5 s");
+        assert_eq!(ended.note, "caught after median 1.5 s; missed: b-bug");
         assert!(bank("").is_err());
     }
 }
