@@ -199,6 +199,37 @@ fn a_part_of_a_first_fill_is_not_offered_and_what_was_answered_is() {
 }
 
 #[test]
+fn what_was_counted_in_a_first_fill_is_offered_once() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    server.rows_per_page = 1;
+    let items: Vec<_> = (1..=3).map(row).collect();
+    let edit = |server: &mut Server, id, op| server.edit(device(9), NOW, ((ITEMS, id), op));
+    for id in &items {
+        edit(&mut server, *id, Op::Insert { cells: Cells::new(vec![]) });
+    }
+    local.greet(&server);
+    local.page(server.pages(&local.standing())[0].clone());
+    local.write(|tx| tx.increment("items", items[0], "stock", 3));
+    let outcomes = server.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    // The counted total comes with a page, and the fill is not over.
+    edit(&mut server, row(4), Op::Insert { cells: Cells::new(vec![]) });
+    let pages = server.pages(&local.standing());
+    assert!(pages.iter().rev().skip(1).any(|page| page.rows[0].row == items[0]));
+    for page in &pages[..pages.len() - 1] {
+        assert_eq!(local.page(page.clone()), None);
+    }
+
+    let mut restored = Server::new();
+    restored.epoch += 1;
+    refill(&local, &mut restored, Refill::NewEpoch);
+    local.sync_in_step(&mut restored);
+    edit(&mut restored, items[0], Op::Insert { cells: Cells::new(vec![]) });
+    local.sync_in_step(&mut restored);
+    assert_eq!(local.stock(items[0]), 3);
+}
+
+#[test]
 fn a_deletion_that_the_server_lost_is_offered_again() {
     let (local, mut server) = (Device::new(1), Server::new());
     let id = local.insert_item("x");
