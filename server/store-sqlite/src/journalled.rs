@@ -66,13 +66,13 @@ impl OwnJournal {
     }
 
     /// Makes the file hold everything that the connection shows, without its log; whether that could be done now.
-    pub fn settle(&self, writer: &Connection, how: Checkpoint) -> Result<bool, Failure> {
+    pub fn settle(&self, writer: &Connection) -> Result<bool, Failure> {
         if !self.has_unsettled() {
             return Ok(true);
         }
         let (file, writes) = standing::file(writer)?;
         connection::require_sound(writer)?;
-        let moved = connection::checkpoint(writer, how)?;
+        let moved = connection::checkpoint(writer, Checkpoint::Passive)?;
         if moved {
             self.of_all.settled(&self.tenant, file, writes);
         }
@@ -143,7 +143,7 @@ impl OpenTenant {
         connection::require_sound(&transaction)?;
         transaction.commit().inspect_err(|_| self.doubt_log())?;
         if journal.has_unsettled() {
-            let is_settled = journal.settle(writer, Checkpoint::Passive).unwrap_or(false);
+            let is_settled = journal.settle(writer).unwrap_or(false);
             let note =
                 || journal.of_all.append(journal.of_all.announce(), journal.entry(place, None));
             // The write itself is durable in any case: without its note, the log is cleared before the next one.

@@ -50,12 +50,16 @@ pub(crate) fn missing(writer: &Connection, journal: &OwnJournal) -> Result<Missi
     Ok(Missing(entries))
 }
 
-/// Brings a file up to date that is open, after something failed: it may lack what the journal has, and a sync that
-/// failed may have lost what it shows.
+/// Brings a file up to date that is open, after something failed, and leaves no log: a commit that failed lies behind
+/// its end, and would be taken for a part of it once the next one has that commit's number.
 pub(crate) fn recover(writer: &mut Connection, journal: &OwnJournal) -> Result<(), Failure> {
     let missing = missing(writer, journal)?;
     bring_in(writer, journal, &missing)?;
-    if journal.settle(writer, Checkpoint::Truncate)? { Ok(()) } else { Err(in_use()) }
+    clear_log(writer)
+}
+
+fn clear_log(writer: &Connection) -> Result<(), Failure> {
+    if connection::checkpoint(writer, Checkpoint::Truncate)? { Ok(()) } else { Err(in_use()) }
 }
 
 fn in_use() -> Failure {
@@ -77,15 +81,13 @@ pub(crate) fn bring_in(
     if !missing.is_empty() {
         // What lies behind the end of the log must not be taken for a part of it once something is written over it,
         // and what is before its end need not be on the disk.
-        if !connection::checkpoint(writer, Checkpoint::Truncate)? {
-            return Err(in_use());
-        }
+        clear_log(writer)?;
         write(writer, journal, &missing.0)?;
     }
     let (file, _) = standing::file(writer)?;
     connection::require_sound(writer)?;
     journal.forget_others(file);
-    journal.settle(writer, Checkpoint::Passive)?;
+    journal.settle(writer)?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, Checkpoint, OnClose, Role};
+use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
 use crate::journalled::OwnJournal;
@@ -144,7 +144,8 @@ impl OpenTenant {
         let writer = lock(&self.writer);
         if let (Some(journal), Some(writer)) = (&self.journal, &*writer)
             && !self.writer_is_useless.load(Ordering::Acquire)
-            && journal.settle(writer, Checkpoint::Passive).is_err()
+            && !self.is_log_in_doubt.load(Ordering::Acquire)
+            && journal.settle(writer).is_err()
         {
             self.is_log_in_doubt.store(true, Ordering::Release);
         }
@@ -155,6 +156,7 @@ impl OpenTenant {
         if let Some(journal) = &self.journal
             && self.is_log_in_doubt.load(Ordering::Acquire)
         {
+            make_durable(writer, &self.path)?;
             replay::recover(writer, journal)?;
             self.is_log_in_doubt.store(false, Ordering::Release);
             self.is_behind.store(false, Ordering::Release);
@@ -222,6 +224,8 @@ impl OpenTenant {
 
     /// Closes every connection and leaves one file that holds everything, without a log. Blocks.
     pub fn close_whole(&self) -> Result<(), Failure> {
+        // What failed before is mended before the log goes.
+        self.with_writer(|_| Ok(()))?;
         self.wait_for_readers();
         let mut connections = self.take_connections();
         connections.readers.clear();
@@ -254,9 +258,14 @@ impl OpenTenant {
     fn take_connections(&self) -> Connections {
         let readers = std::mem::take(&mut *lock(&self.idle_readers));
         let writer = lock(&self.writer).take();
-        let is_sound = !self.writer_is_useless.load(Ordering::Acquire)
-            && !self.is_behind.load(Ordering::Acquire);
-        Connections { readers, writer, journal: self.journal.clone().filter(|_| is_sound) }
+        let is_useless = self.writer_is_useless.load(Ordering::Acquire);
+        let is_in_doubt = self.is_log_in_doubt.load(Ordering::Acquire);
+        Connections {
+            readers,
+            writer,
+            journal: self.journal.clone(),
+            is_sound: !is_useless && !is_in_doubt,
+        }
     }
 }
 
@@ -265,17 +274,25 @@ struct Connections {
     readers: Vec<Connection>,
     writer: Option<Connection>,
     journal: Option<OwnJournal>,
+    /// Whether nothing failed that was not mended.
+    is_sound: bool,
 }
 
 impl Drop for Connections {
     /// Closes them in order: the writer comes last and takes the log along. Blocks.
+    ///
+    /// Where something failed, the log stays, and the journal keeps what the file may not have: pages of a log that is
+    /// not on the disk must not be moved into the file, as what is there of the log is older than they.
     fn drop(&mut self) {
         self.readers.clear();
-        if let (Some(writer), Some(journal)) = (&self.writer, &self.journal) {
-            // Where it fails, the journal keeps what the file may not have.
-            let _ = journal.settle(writer, Checkpoint::Passive);
+        let Some(writer) = self.writer.take() else { return };
+        let settled = match &self.journal {
+            Some(journal) if self.is_sound => journal.settle(&writer).is_ok(),
+            _ => self.is_sound,
+        };
+        if !settled {
+            let _ = connection::on_close(&writer, OnClose::LeaveFiles);
         }
-        self.writer = None;
     }
 }
 
@@ -344,16 +361,17 @@ fn make_ready(
     if missing.is_empty() {
         connection::of_log(path, log)?;
     }
+    make_durable(writer, path)?;
     migrations::migrate(writer)?;
     connection::require_sound(writer)?;
-    make_durable(writer, path)?;
     match journal {
         Some(journal) => replay::bring_in(writer, journal, &missing),
         None => Ok(()),
     }
 }
 
-/// A sync that failed in an earlier life may have left in memory what is not on the disk.
+/// A sync that failed may have left in memory what is not on the disk: the log is written again before any of its pages
+/// are moved into the file.
 fn make_durable(writer: &mut Connection, path: &Path) -> Result<(), Failure> {
     let operation = "write the log again";
     let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -6,6 +6,7 @@
 //! store that acknowledges after trying it again is caught.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use fault_vfs::{Call, Crash, Disk, Fault, How, Log, Op, Repeat, Replay, Syncs};
@@ -37,18 +38,18 @@ const FAULTS: [(Call, How, u64); 7] = [
     (Call::Read, How::IoError, 40),
 ];
 
-/// Runs trials with a fault each until `go_on` says no.
+/// Runs trials with a fault each, by their numbers, until `go_on` says no.
 ///
 /// # Errors
 /// Those of the file system that holds the stores.
 pub fn run<S: Subject>(
-    trials: usize,
+    trials: Range<usize>,
     seed: u64,
     go_on: &impl Fn(usize) -> bool,
 ) -> io::Result<(Report, usize)> {
     let mut report = Report::default();
     let mut struck = 0;
-    for trial in 0..trials {
+    for trial in trials {
         let mut chance = Chance::apart(seed, trial as u64);
         let (call, how, last) =
             FAULTS[usize::try_from(chance.below(FAULTS.len() as u64)).unwrap_or_default()];
@@ -65,7 +66,7 @@ pub fn run<S: Subject>(
                 }
             }
         }
-        report.images = trial + 1;
+        report.images += 1;
         if !go_on(report.images) {
             break;
         }
@@ -240,14 +241,14 @@ impl<'r, S: Subject> Run<'r, S> {
         if let Err(problem) = self.subject.close(store) {
             self.check_named(step, &problem)?;
         }
-        let mut opened = self.open()?;
+        let mut opened = self.subject.open(self.folder);
         for _ in 0..TRIES {
             match &opened {
                 Ok(_) => break,
                 Err(problem) => self.check_named(step, problem)?,
             }
             self.disk.heal();
-            opened = self.open()?;
+            opened = self.subject.open(self.folder);
         }
         self.store = Some(opened.map_err(|problem| format!("mended, step {step}: {problem}"))?);
         let found = self.observe(step)?;
@@ -261,11 +262,6 @@ impl<'r, S: Subject> Run<'r, S> {
         } else {
             Err(format!("opened again after step {step}: {difference}"))
         }
-    }
-
-    fn open(&self) -> Result<Result<S::Store, Problem>, String> {
-        let opened = self.disk.opening(|| self.subject.open(self.folder));
-        opened.map_err(|error| error.to_string())
     }
 
     /// A failure says what the disk said.

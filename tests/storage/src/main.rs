@@ -54,6 +54,9 @@ enum Campaign {
         /// Runs with one fault each, as many of each store.
         #[arg(long, default_value_t = 2_000)]
         trials: usize,
+        /// Runs this one of each store's alone.
+        #[arg(long, conflicts_with = "trials")]
+        trial: Option<usize>,
     },
     /// Flips bits of files that lie still.
     Flips {
@@ -103,8 +106,9 @@ fn of<S: Subject>(arguments: &Arguments) -> Result<(usize, usize), Failure> {
             let places = report.places;
             Ok(tell::<S>(&report, &format!("images, of {places} writes and syncs, {steps} steps")))
         }
-        Campaign::Errors { trials } => {
-            let (report, struck) = errors::run::<S>(trials.div_ceil(STORES), seed, &go_on)?;
+        Campaign::Errors { trials, trial } => {
+            let trials = trial.map_or(0..trials.div_ceil(STORES), |only| only..only + 1);
+            let (report, struck) = errors::run::<S>(trials, seed, &go_on)?;
             Ok(tell::<S>(&report, &format!("runs with one fault, of which {struck} struck")))
         }
         Campaign::Flips { trials, steps } => {

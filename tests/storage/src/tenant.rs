@@ -14,7 +14,7 @@ use farshore_store::sync::{Batch, DevicePush, PageRequest, PushResult, ScopeRead
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_store_sqlite::{JournalMode, SqliteCatalog, SqliteConfig};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::ids::UserId;
+use farshore_sync_core::ids::{DeviceId, UserId};
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::value::Value;
 use test_chance::Chance;
@@ -45,6 +45,8 @@ pub struct Tenant {
     schema_version: u32,
     /// What was pushed, with the step, and how it was answered.
     pushed: Vec<(u64, Vec<DevicePush>, Vec<PushResult>)>,
+    /// Which devices pushed in which step, whether or not it was answered.
+    tried: Vec<(u64, Vec<DeviceId>)>,
 }
 
 /// A device that pushes its transactions until they are answered.
@@ -141,16 +143,24 @@ impl Subject for Tenant {
         })
     }
 
-    fn goes_on(&self, open: &OpenTenant, found: u64, _begun: u64) -> Result<(), Problem> {
+    fn goes_on(&self, open: &OpenTenant, found: u64, begun: u64) -> Result<(), Problem> {
         let OpenTenant { store, runtime, .. } = open;
         let head = runtime.block_on(store.head()).map_err(of_store)?;
-        if let Some((_, pushes, answers)) =
+        if let Some((step, pushes, answers)) =
             self.pushed.iter().rev().find(|(step, ..)| *step <= found)
         {
-            let again = pushes.iter().map(|push| DevicePush { epoch: head.epoch, ..push.clone() });
-            let batch = Batch { now_ms: NOW_MS + found, pushes: again.collect() };
+            // A device that went on after this answer has told so, and does not ask for it again.
+            let later = |(at, _): &&(u64, _)| step < at && *at <= begun;
+            let went_on = |push: &DevicePush| {
+                self.tried.iter().filter(later).any(|(_, devices)| devices.contains(&push.device))
+            };
+            let resent = pushes.iter().zip(answers).filter(|(push, _)| !went_on(push));
+            let (pushes, answers): (Vec<_>, Vec<_>) = resent
+                .map(|(push, answer)| (DevicePush { epoch: head.epoch, ..push.clone() }, answer))
+                .unzip();
+            let batch = Batch { now_ms: NOW_MS + found, pushes };
             let again = runtime.block_on(store.commit(batch)).map_err(of_store)?;
-            if again.seq != head.seq || again.results != *answers {
+            if again.seq != head.seq || again.results.iter().ne(answers) {
                 let told = format!("a resend was not recognised: {:?}", again.results);
                 return Err(Problem::Unsound(told));
             }
@@ -197,7 +207,13 @@ impl Tenant {
         runtime.block_on(store.apply_schema(&shape::schema(1), NOW_MS)).map_err(of_schema)?;
         let devices = 1..=DEVICES;
         let devices = devices.map(|number| Pushing { number, next: 1, waiting: Vec::new() });
-        Ok(Self { seed, devices: devices.collect(), schema_version: 1, pushed: Vec::new() })
+        Ok(Self {
+            seed,
+            devices: devices.collect(),
+            schema_version: 1,
+            pushed: Vec::new(),
+            tried: Vec::new(),
+        })
     }
 
     /// A group commit of some devices; what was not answered before goes along again.
@@ -216,6 +232,7 @@ impl Tenant {
             }
             pushes.push(device.push(head.epoch)?);
         }
+        self.tried.push((step, pushes.iter().map(|push| push.device).collect()));
         let batch = Batch { now_ms: NOW_MS + step, pushes: pushes.clone() };
         let committed = open.runtime.block_on(open.store.commit(batch)).map_err(of_store)?;
         for at in at {

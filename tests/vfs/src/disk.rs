@@ -1,6 +1,6 @@
 //! One folder on the file system of the tests: what is done to its files, and which call fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -142,6 +142,8 @@ struct State {
     calls: BTreeMap<Call, u64>,
     fault: Option<Fault>,
     struck: u64,
+    /// The logs of databases, which the stores also write without SQLite.
+    logs: BTreeSet<Name>,
 }
 
 /// What becomes of a call.
@@ -173,15 +175,19 @@ impl Disk {
     pub fn record(&self) -> io::Result<()> {
         let mut base = BTreeMap::new();
         read_files(&self.folder, &self.folder, &mut base)?;
+        let names: Vec<Name> = base.keys().cloned().collect();
         let mut state = self.shared.state();
         state.log = Log { base, ops: Vec::new() };
         state.recording = true;
+        drop(state);
+        names.iter().for_each(|name| self.shared.leave(name));
         Ok(())
     }
 
     /// Ends the recording.
     #[must_use]
     pub fn stop(&self) -> Log {
+        self.shared.look_at_logs();
         let mut state = self.shared.state();
         state.recording = false;
         std::mem::take(&mut state.log)
@@ -194,6 +200,7 @@ impl Disk {
 
     /// Notes that a step was acknowledged.
     pub fn end(&self, step: u64) {
+        self.shared.look_at_logs();
         self.shared.note(Op::End(step));
     }
 
@@ -208,37 +215,6 @@ impl Disk {
     /// From here on every call works.
     pub fn heal(&self) {
         self.shared.state().fault = None;
-    }
-
-    /// Opens a store; what it writes to the logs of databases by itself, without SQLite, is recorded as well.
-    ///
-    /// It is seen by the files' time of modification, and counts as synced: no more can be told from outside.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn opening<T>(&self, open: impl FnOnce() -> T) -> io::Result<T> {
-        let mut before = BTreeMap::new();
-        read_files(&self.folder, &self.folder, &mut before)?;
-        before.retain(|name, _| name.ends_with(LOG_ENDING));
-        let path = |name: &Name| self.folder.join(&**name);
-        for name in before.keys() {
-            fs::File::options().write(true).open(path(name))?.set_modified(UNIX_EPOCH)?;
-        }
-        let from = self.shared.state().log.ops.len();
-        let opened = open();
-        for name in before.keys() {
-            let Ok(metadata) = fs::metadata(path(name)) else { continue };
-            let by_sqlite = self.shared.state().log.ops[from..].iter().any(|op| match op {
-                Op::Write { file, .. } | Op::Truncate { file, .. } => file == name,
-                _ => false,
-            });
-            if metadata.modified()? != UNIX_EPOCH && !by_sqlite {
-                let bytes = fs::read(path(name))?.into();
-                self.shared.note(Op::Write { file: Arc::clone(name), offset: 0, bytes });
-                self.shared.note(Op::Sync(Arc::clone(name)));
-            }
-        }
-        Ok(opened)
     }
 
     /// How many calls the last fault struck.
@@ -279,6 +255,44 @@ impl Shared {
         if state.recording {
             state.log.ops.push(op);
         }
+    }
+
+    /// Records what was written to a log without SQLite since it was last left.
+    ///
+    /// It shows in the file's time of modification, and counts as synced: no more can be told from outside. So it is
+    /// asked for before SQLite does something to the log, and [`Shared::leave`] sets the time back afterwards.
+    pub fn look_at(&self, name: &Name) {
+        if !self.watches(name) {
+            return;
+        }
+        let path = self.folder.join(&**name);
+        let is_changed = |log: fs::Metadata| log.modified().is_ok_and(|at| at != UNIX_EPOCH);
+        if fs::metadata(&path).is_ok_and(is_changed)
+            && let Ok(bytes) = fs::read(&path)
+        {
+            self.note(Op::Write { file: Arc::clone(name), offset: 0, bytes: bytes.into() });
+            self.note(Op::Sync(Arc::clone(name)));
+            self.leave(name);
+        }
+    }
+
+    /// Lets the next look at a log see what is written from here on.
+    pub fn leave(&self, name: &Name) {
+        if self.watches(name) {
+            let log = fs::File::options().write(true).open(self.folder.join(&**name));
+            // A log that was removed meanwhile needs no look.
+            let _ = log.and_then(|log| log.set_modified(UNIX_EPOCH));
+            self.state().logs.insert(Arc::clone(name));
+        }
+    }
+
+    fn watches(&self, name: &Name) -> bool {
+        name.ends_with(LOG_ENDING) && self.state().recording
+    }
+
+    fn look_at_logs(&self) {
+        let logs = self.state().logs.clone();
+        logs.iter().for_each(|name| self.look_at(name));
     }
 
     /// Counts a call and decides what becomes of it.

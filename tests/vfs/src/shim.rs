@@ -173,6 +173,7 @@ unsafe extern "C" fn x_open(
     if let Some((disk, name)) = watched {
         if !was_there {
             disk.note(Op::Create(Arc::clone(&name)));
+            disk.leave(&name);
         }
         let handle = Box::into_raw(Box::new(Handle { disk, name }));
         // SAFETY: the file was given to be opened, so it may be written.
@@ -238,6 +239,7 @@ unsafe extern "C" fn x_write(
     let Some(handle) = (unsafe { handle(file) }) else {
         return pass!(file, xWrite, from, length, offset);
     };
+    handle.disk.look_at(&handle.name);
     let (written, answer) = match handle.disk.call(Call::Write) {
         Verdict::Goes => (length, ffi::SQLITE_OK),
         Verdict::Fails(How::IoError) => return ffi::SQLITE_IOERR_WRITE,
@@ -252,6 +254,7 @@ unsafe extern "C" fn x_write(
         let bytes = unsafe { slice::from_raw_parts(from.cast::<u8>(), length) };
         let file = Arc::clone(&handle.name);
         handle.disk.note(Op::Write { file, offset, bytes: bytes.into() });
+        handle.disk.leave(&handle.name);
     }
     if code == ffi::SQLITE_OK { answer } else { code }
 }
@@ -259,16 +262,18 @@ unsafe extern "C" fn x_write(
 unsafe extern "C" fn x_truncate(file: *mut sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
     // SAFETY: the file is open.
     let handle = unsafe { handle(file) };
-    if let Some(handle) = handle
-        && handle.disk.call(Call::Truncate) != Verdict::Goes
-    {
-        return ffi::SQLITE_IOERR_TRUNCATE;
+    if let Some(handle) = handle {
+        handle.disk.look_at(&handle.name);
+        if handle.disk.call(Call::Truncate) != Verdict::Goes {
+            return ffi::SQLITE_IOERR_TRUNCATE;
+        }
     }
     let code = pass!(file, xTruncate, size);
     if code == ffi::SQLITE_OK
         && let (Some(handle), Ok(bytes)) = (handle, u64::try_from(size))
     {
         handle.disk.note(Op::Truncate { file: Arc::clone(&handle.name), bytes });
+        handle.disk.leave(&handle.name);
     }
     code
 }
@@ -277,6 +282,7 @@ unsafe extern "C" fn x_sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: the file is open.
     let Some(handle) = (unsafe { handle(file) }) else { return pass!(file, xSync, flags) };
     let name = Arc::clone(&handle.name);
+    handle.disk.look_at(&name);
     if handle.disk.call(Call::Sync) != Verdict::Goes {
         handle.disk.note(Op::SyncFailed(name));
         return ffi::SQLITE_IOERR_FSYNC;
