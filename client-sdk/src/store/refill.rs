@@ -254,13 +254,15 @@ impl Tx<'_> {
     ) -> Result<(), Failure> {
         let Some(now) = self.load(key)? else { return Ok(()) };
         let (Some(scope), Some(visible)) = (now.head.scope, &now.visible) else { return Ok(()) };
-        let mut merged = before.merge(visible);
-        // Documents are offered change by change.
-        merged.documents = visible.documents.clone();
         if !self.known.scopes.may_write(scope) {
             return Ok(());
         }
-        // A deletion comes without what the server holds of the row, which may be less than the grave here.
+        // A deletion comes without what the server holds of the row, which may be less than what is known of it here. A
+        // restore that waits brings back what the server holds.
+        let sent = now.base()?.filter(RowState::is_deleted);
+        let mut merged = before.merge(sent.as_ref().unwrap_or(visible));
+        // Documents are offered change by change.
+        merged.documents = visible.documents.clone();
         if merged.is_deleted() {
             offers.graves.push((key, merged));
             return Ok(());

@@ -246,6 +246,32 @@ fn a_deletion_that_the_server_lost_is_offered_again() {
 }
 
 #[test]
+fn what_the_server_lost_comes_back_with_a_restore_that_waits() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("old");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.delete("items", id));
+    restored.refill = Refill::NewEpoch;
+    local.greet(&restored);
+    restored.refill = Refill::No;
+    let outcomes = restored.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    local.write(|tx| tx.restore("items", id));
+    local.pages(restored.pages(&local.standing()));
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    for device in [&local, &other] {
+        assert_eq!(device.text("items", id, "title"), "new");
+        device.check();
+    }
+}
+
+#[test]
 fn what_was_answered_and_had_not_come_back_is_offered_again() {
     let (local, mut server) = (Device::new(1), Server::new());
     local.sync_in_step(&mut server);
