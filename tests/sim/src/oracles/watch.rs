@@ -71,18 +71,30 @@ impl Watch {
         client: &Client,
         deleted: &[RowKey],
     ) -> Result<Counters, QueryError> {
-        let mut shown = Counters::new();
+        // One query for all of them: this is asked after every step of every run.
+        let mut selects = Vec::new();
         for (at, collection) in shape.collections_of(version).iter().enumerate() {
             let counters = collection.columns.iter().enumerate();
             for (column, counter) in counters.filter(|(_, of)| of.kind == ColumnType::Counter) {
-                let sql = format!("SELECT id, {} FROM {}", counter.name, collection.name);
-                for row in client.query(&sql, &[])?.rows {
-                    if let [SqlValue::Bytes(id), SqlValue::Int(value)] = &row[..]
-                        && !deleted.iter().any(|(_, row)| row.as_bytes()[..] == id[..])
-                    {
-                        shown.insert((at, column, id.clone()), *value);
-                    }
-                }
+                let (counter, collection) = (&counter.name, &collection.name);
+                selects.push(format!("SELECT {at}, {column}, id, {counter} FROM {collection}"));
+            }
+        }
+        if selects.is_empty() {
+            return Ok(Counters::new());
+        }
+        let mut shown = Counters::new();
+        for row in client.query(&selects.join(" UNION ALL "), &[])?.rows {
+            if let [
+                SqlValue::Int(at),
+                SqlValue::Int(column),
+                SqlValue::Bytes(id),
+                SqlValue::Int(value),
+            ] = &row[..]
+                && let (Ok(at), Ok(column)) = (usize::try_from(*at), usize::try_from(*column))
+                && !deleted.iter().any(|(_, row)| row.as_bytes()[..] == id[..])
+            {
+                shown.insert((at, column, id.clone()), *value);
             }
         }
         Ok(shown)

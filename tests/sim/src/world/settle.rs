@@ -32,10 +32,7 @@ impl World<'_> {
         loop {
             let now_ms = self.timeline.elapsed_ms();
             // A server whose clock was set closes connections once more.
-            settled_at_ms = settled_at_ms.filter(|_| self.is_settled());
-            if settled_at_ms.is_none() && self.is_settled() {
-                settled_at_ms = Some(now_ms);
-            }
+            settled_at_ms = self.is_settled().then(|| settled_at_ms.unwrap_or(now_ms));
             match settled_at_ms {
                 Some(at_ms) if now_ms - at_ms >= QUIET_MS => {
                     self.drained_ms = at_ms - began_ms;
@@ -66,7 +63,7 @@ impl World<'_> {
 
     /// What an app does whose schema was newer than the server's: it connects again.
     fn help_apps(&self) {
-        for device in &self.devices {
+        for device in self.devices.iter().filter(|device| device.version > 1) {
             let cause = device.status().and_then(|status| status.cause);
             if cause.is_some_and(|cause| cause.code == "schema_too_new")
                 && let Some(client) = device.client()
