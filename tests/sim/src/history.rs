@@ -7,6 +7,7 @@ use farshore_sync_core::ids::{RowId, Scope};
 use farshore_sync_core::value::Value;
 
 use crate::causal::Read;
+use crate::shape::{SITE_COLUMN, site_scope};
 
 /// A row: the name of its collection and its id.
 pub type RowKey = (String, RowId);
@@ -132,7 +133,8 @@ pub struct History {
     /// far as the devices know it.
     pub restored: bool,
     /// Rows that a device offered to a restored server and that it refused, for a schema that it had not yet when the
-    /// backup was taken, say. They wait in a quarantine, of which the app is told.
+    /// backup was taken, say: they wait in a quarantine, of which the app is told. And rows that a device could not offer,
+    /// because they were moved to where it may not write.
     pub set_aside: BTreeSet<RowKey>,
 }
 
@@ -145,6 +147,28 @@ impl History {
             made.deeds.retain(|deed| !self.set_aside.contains(deed.row()));
         }
         rest
+    }
+
+    /// The rows that were moved to where somebody who wrote to them may not write.
+    pub fn moved_out_of_reach(&self, may: impl Fn(usize, &Scope) -> bool) -> BTreeSet<RowKey> {
+        let mut writers: BTreeMap<&RowKey, BTreeSet<usize>> = BTreeMap::new();
+        let counted = || self.transactions.iter().filter(|made| made.fate != Fate::Refused);
+        for made in counted() {
+            for deed in &made.deeds {
+                writers.entry(deed.row()).or_default().insert(made.device);
+            }
+        }
+        let moved = counted().flat_map(|made| &made.deeds).filter_map(|deed| match deed {
+            Deed::Write { cell: (row, column), value: Value::Text(site), .. }
+                if column == SITE_COLUMN =>
+            {
+                Some((row, site_scope(site)))
+            }
+            _ => None,
+        });
+        let out_of_reach =
+            moved.filter(|(row, scope)| writers[row].iter().any(|device| !may(*device, scope)));
+        out_of_reach.map(|(row, _)| row.clone()).collect()
     }
 
     /// The transactions that may have had an effect, and whether they certainly had.

@@ -160,6 +160,17 @@ fn what_waits_in_a_quarantine_after_a_restore_is_not_lost() {
 }
 
 #[test]
+fn what_was_moved_to_where_its_writer_may_not_write_is_out_of_reach() {
+    let site = (row(1), crate::shape::SITE_COLUMN.to_owned());
+    let moved = Deed::Write { cell: site, value: Value::from("s2"), over: None };
+    let made =
+        history([(Fate::Accepted, vec![insert(1), insert(2)]), (Fate::Accepted, vec![moved])]);
+    assert_eq!(made.moved_out_of_reach(|_, _| true), [].into());
+    let may = |_, scope: &Scope| *scope != crate::shape::site_scope("s2");
+    assert_eq!(made.moved_out_of_reach(may), [row(1)].into());
+}
+
+#[test]
 fn elements_stay_until_somebody_who_saw_them_removes_them() {
     let add = |element: &str| Deed::SetAdd { cell: cell("set"), element: element.into() };
     let remove = |element: &str| Deed::SetRemove { cell: cell("set"), element: element.into() };

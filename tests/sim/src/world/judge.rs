@@ -26,6 +26,13 @@ impl World<'_> {
         self.settle_fates();
         let restored = self.epochs > 0;
         self.histories.iter_mut().for_each(|history| history.restored = restored);
+        if restored {
+            let may = |device: usize, scope: &Scope| may_write(&self.devices[device].grants, scope);
+            for history in &mut self.histories {
+                let moved = history.moved_out_of_reach(may);
+                history.set_aside.extend(moved);
+            }
+        }
         self.check_rights();
         let mut views: Vec<View> = Vec::new();
         for device in &self.devices {
@@ -103,12 +110,9 @@ impl World<'_> {
         }
         for made in self.histories.iter().flat_map(|history| &history.transactions) {
             let granted = &self.devices[made.device].grants;
-            let may = |scope: &Scope| {
-                granted.iter().any(|grant| grant.scope == *scope && grant.rights == Rights::Write)
-            };
             for deed in made.deeds.iter().filter(|_| made.fate == Fate::Accepted) {
                 if let Deed::Insert { row, scope } = deed
-                    && !may(scope)
+                    && !may_write(granted, scope)
                 {
                     let what = format!("device {} was let write {row:?} in {scope}", made.device);
                     self.violations.push(Violation::NotGranted(what));
@@ -161,6 +165,10 @@ impl World<'_> {
             }
         }
     }
+}
+
+fn may_write(grants: &[Grant], scope: &Scope) -> bool {
+    grants.iter().any(|grant| grant.scope == *scope && grant.rights == Rights::Write)
 }
 
 fn scopes(grants: &[Grant]) -> Vec<Scope> {
