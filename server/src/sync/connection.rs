@@ -30,8 +30,8 @@ use crate::telemetry::metrics::Direction;
 const RETRY_AFTER_MS: u64 = 1_000;
 /// Reads and checks that one connection may have under way; the socket is not read beyond them.
 const MAX_WORK_PER_CONNECTION: usize = 8;
-/// What a row of a page is counted for before the page is written, in bytes.
-const ABOUT_BYTES_PER_ROW: usize = 128;
+/// What a row or a document change of a page is counted for before the page is written, in bytes.
+const ABOUT_BYTES_PER_ENTRY: usize = 128;
 /// What the socket's error says first when a message is longer than it may be. The type of the error is hidden.
 const TOO_LONG: &str = "Space limit exceeded";
 
@@ -245,15 +245,14 @@ impl<S: Socket> Connection<S> {
         match effect {
             Effect::Send(frame) => self.send_frame(&frame).await,
             Effect::SendShared(update) => {
-                let tenant = self.principal.scope().tenant();
-                let about_bytes = update.rows() * ABOUT_BYTES_PER_ROW;
-                let turn = self.service.shared.large_messages.take(tenant, about_bytes).await;
-                let (bytes, rows) = aside(about_bytes > SMALL_MESSAGE_BYTES, || {
-                    let make = || seal(&self.session.shared_page(&update));
-                    let bytes = update.message(self.session.grants_hash(), make);
-                    (bytes, update.rows_for(self.session.grants()))
-                });
-                drop(turn);
+                let session = &self.session;
+                let prepare = || {
+                    let make = || seal(&session.shared_page(&update));
+                    let bytes = update.message(session.grants_hash(), make);
+                    (bytes, update.rows_for(session.grants()))
+                };
+                let principal = &self.principal;
+                let (bytes, rows) = self.service.prepare(principal, update.rows(), prepare).await;
                 let metrics = &self.service.shared.metrics;
                 metrics.frame(Direction::Out, "page");
                 metrics.rows_sent.inc_by(rows as u64);
@@ -335,13 +334,13 @@ impl<S: Socket> Connection<S> {
     async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), End> {
         let metrics = &self.service.shared.metrics;
         metrics.frame(Direction::Out, frame.kind());
-        let rows = match frame {
-            ServerFrame::Page(page) => page.rows.len(),
-            _ => 0,
+        let (rows, entries) = match frame {
+            ServerFrame::Page(page) => (page.rows.len(), page.rows.len() + page.chunks.len()),
+            _ => (0, 0),
         };
         metrics.rows_sent.inc_by(rows as u64);
-        let is_large = rows * ABOUT_BYTES_PER_ROW > SMALL_MESSAGE_BYTES;
-        let message = aside(is_large, || message(frame));
+        let make = || message(frame);
+        let message = self.service.prepare(&self.principal, entries, make).await;
         self.send(message).await
     }
 
@@ -394,6 +393,21 @@ impl<S: Socket> Connection<S> {
             };
             let _ = tokio::time::timeout(limit, last_words).await;
         }
+    }
+}
+
+impl SyncService {
+    /// Makes a message of so many rows and document changes: a large one when it is the tenant's turn, so that few are
+    /// held in all their forms at once, and aside.
+    async fn prepare<T>(
+        &self,
+        principal: &DevicePrincipal,
+        entries: usize,
+        make: impl FnOnce() -> T,
+    ) -> T {
+        let about_bytes = entries * ABOUT_BYTES_PER_ENTRY;
+        let _turn = self.shared.large_messages.take(principal.scope().tenant(), about_bytes).await;
+        aside(about_bytes > SMALL_MESSAGE_BYTES, make)
     }
 }
 

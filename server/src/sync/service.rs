@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub clock: SharedClock,
     bus: Bus,
     committing: Turns,
-    /// Whose turn it is to have a large message read, or a commit written as one.
+    /// Whose turn it is to have a large message read or written.
     pub large_messages: Turns,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.

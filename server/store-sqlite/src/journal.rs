@@ -1,7 +1,8 @@
 //! The journal that all tenants of a data directory share: small commits of many tenants become durable with one sync.
 //!
 //! A commit is written to the journal while its transaction in the tenant's own file is still open, so that nobody
-//! sees it before it is durable; that transaction then ends without a sync. The journal is an encrypted database of its
+//! sees it before it is durable; that transaction then ends without a sync, and is shared by several commits where they
+//! come close upon each other ([`crate::journalled`]). The journal is an encrypted database of its
 //! own, `journal.db`, and what is in it of a tenant is sealed under a key made of the tenant's, so that erasing that one
 //! erases it here too.
 //!
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use farshore_store::StoreError;
@@ -41,6 +43,8 @@ const WORTH_WAITING_FOR: usize = 4;
 const MAX_RECORDS_PER_GROUP: usize = 1_024;
 /// Most records that are removed along with a group.
 const MAX_REMOVALS_PER_GROUP: usize = 2_048;
+/// How long a tenant's transaction is held open for further commits, at least; at most twice as long.
+const HOLD: Duration = Duration::from_millis(20);
 /// Longest commit that goes through the journal, in bytes that devices pushed. A longer one is written once, to the
 /// tenant's own file: it gains little from sharing a sync.
 pub(crate) const MAX_JOURNALLED_BYTES: usize = 64 << 10;
@@ -99,6 +103,14 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
+    held: Arc<Mutex<Held>>,
+}
+
+/// The tenants that hold a transaction open, and whether a thread is there that ends them.
+#[derive(Default)]
+struct Held {
+    tenants: Vec<Weak<OpenTenant>>,
+    is_watched: bool,
 }
 
 #[derive(Default)]
@@ -147,6 +159,7 @@ impl Journal {
             unsettled: Mutex::new(unsettled),
             bytes_since_sweep: AtomicU64::new(0),
             is_sweeping: AtomicBool::new(false),
+            held: Arc::default(),
         })
     }
 
@@ -326,6 +339,18 @@ impl Journal {
         }
     }
 
+    /// Sees to it that the transaction which a tenant holds open ends after a moment.
+    pub fn hold(&self, open: &Arc<OpenTenant>) {
+        let mut held = lock(&self.held);
+        held.tenants.push(Arc::downgrade(open));
+        if !held.is_watched {
+            let watched = Arc::clone(&self.held);
+            let thread = thread::Builder::new().name("farshore-held".to_owned());
+            // Without a thread the next one tries again, and whoever reads ends the transaction as well.
+            held.is_watched = thread.spawn(move || end_held(&watched)).is_ok();
+        }
+    }
+
     /// The tenants of which there is something.
     pub fn tenants(&self) -> Vec<TenantId> {
         lock(&self.unsettled).keys().cloned().collect()
@@ -346,6 +371,22 @@ impl Journal {
             tenant.settle();
         }
         self.is_sweeping.store(false, Ordering::Release);
+    }
+}
+
+/// Ends what is held open, as long as there is something.
+fn end_held(held: &Mutex<Held>) {
+    loop {
+        thread::park_timeout(HOLD);
+        let tenants = {
+            let mut held = lock(held);
+            held.is_watched = !held.tenants.is_empty();
+            std::mem::take(&mut held.tenants)
+        };
+        if tenants.is_empty() {
+            return;
+        }
+        tenants.iter().filter_map(Weak::upgrade).for_each(|tenant| tenant.end_held_now());
     }
 }
 

@@ -3,6 +3,10 @@
 //! A small commit becomes durable in the journal before it ends in the tenant's file, which is not synced for it. Any
 //! other write syncs that file, and with it all that was written before; where the journal has something of the tenant,
 //! it is brought into the file then, or at least noted that the file has all of it.
+//!
+//! Small commits that follow each other share one transaction in the file, which is held open for them: what they all
+//! write is encrypted and written once. It ends before anything else is done with the file, be it a read, and after a
+//! moment in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,12 +23,16 @@ use crate::config::{JournalMode, SqliteConfig};
 use crate::connection::{self, Checkpoint, Sync};
 use crate::data_key::DataKey;
 use crate::failure::Failure;
-use crate::journal::{Entry, FileName, Journal, MAX_JOURNALLED_BYTES};
-use crate::sync::{commit, standing};
+use crate::journal::{Announced, Entry, FileName, Journal, MAX_JOURNALLED_BYTES};
+use crate::sync::commit::{self, Planned};
+use crate::sync::standing;
 use crate::tenant::{OpenTenant, SqliteTenant, blocking};
 
 /// So many writes of a tenant come between two looks at how long its log is.
 const WRITES_BETWEEN_LOOKS: u64 = 16;
+
+/// Most commits that share a transaction in the tenant's file.
+const MAX_HELD_COMMITS: u32 = 64;
 
 /// A tenant's way into the journal that all tenants share.
 #[derive(Debug, Clone)]
@@ -151,38 +159,35 @@ impl OpenTenant {
                 self.doubt_log();
             }
         }
-        self.checkpoint_when_due(writer, place.1);
+        if place.1.is_multiple_of(WRITES_BETWEEN_LOOKS) {
+            self.checkpoint_when_due(writer);
+        }
         Ok(done)
     }
 
     /// A commit that is durable in the journal before it ends here. Blocks.
     fn commit_to_journal(self: &Arc<Self>, batch: Batch) -> Result<Committed, Failure> {
         let journal = self.journal.as_ref().expect("whoever calls this has looked");
-        let committed = self.with_writer(|writer| {
-            connection::set_sync(writer, Sync::Elsewhere)?;
+        let committed = self.with_writer_as_it_is(|writer| {
+            if self.is_log_in_doubt.load(Ordering::Acquire) {
+                self.end_held(writer);
+                self.recover(writer)?;
+            }
             let coming = journal.of_all.announce();
-            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let plan = commit::plan_batch(self, &transaction, batch)?;
-            if !plan.changes_anything(&transaction)? {
-                connection::require_sound(&transaction)?;
-                transaction.commit()?;
-                return Ok(plan.into_committed());
+            if writer.is_autocommit() {
+                connection::set_sync(writer, Sync::Elsewhere)?;
+                writer.execute_batch("BEGIN IMMEDIATE")?;
             }
-            let plan = plan.write(self, &transaction)?;
-            let place = standing::count_write(&transaction)?;
-            connection::require_sound(&transaction)?;
-            let sealed = journal.seal(place, &plan.to_record())?;
-            journal.of_all.append(coming, journal.entry(place, Some(sealed)))?;
-            journal.of_all.watch(&journal.tenant, self);
-            match transaction.commit() {
-                Ok(()) => self.checkpoint_when_due(writer, place.1),
-                // It is durable in the journal, so it is a commit; it comes into the file before anybody reads.
-                Err(_) => {
-                    self.is_behind.store(true, Ordering::Release);
-                    self.doubt_log();
-                }
+            let _undo = UndoOnPanic(self, writer);
+            let planned = commit::plan_batch(self, writer, batch);
+            let done = planned.and_then(|planned| self.hold(journal, coming, writer, planned));
+            match self.held_commits.load(Ordering::Acquire) {
+                0 => self.undo_held(writer),
+                // SQLite undoes a transaction by itself where the disk fails.
+                1..MAX_HELD_COMMITS if !writer.is_autocommit() => {}
+                _ => drop(self.end_held(writer)),
             }
-            Ok(plan.committed)
+            done
         })?;
         if journal.of_all.is_sweep_due() {
             let of_all = Arc::clone(&journal.of_all);
@@ -194,6 +199,64 @@ impl OpenTenant {
         Ok(committed)
     }
 
+    /// Writes a commit in the transaction that is open, and makes it durable in the journal. Where that fails, the
+    /// transaction is undone.
+    fn hold(
+        self: &Arc<Self>,
+        journal: &OwnJournal,
+        coming: Announced<'_>,
+        writer: &Connection,
+        planned: Planned,
+    ) -> Result<Committed, Failure> {
+        if !planned.changes_anything(writer)? {
+            connection::require_sound(writer)?;
+            return Ok(planned.into_committed());
+        }
+        let written = || {
+            let plan = planned.write(self, writer)?;
+            let place = standing::count_write(writer)?;
+            connection::require_sound(writer)?;
+            let sealed = journal.seal(place, &plan.to_record())?;
+            journal.of_all.append(coming, journal.entry(place, Some(sealed)))?;
+            Ok(plan.committed)
+        };
+        let committed = written().inspect_err(|_: &Failure| self.undo_held(writer))?;
+        journal.of_all.watch(&journal.tenant, self);
+        if self.held_commits.fetch_add(1, Ordering::AcqRel) == 0 {
+            journal.of_all.hold(self);
+        }
+        Ok(committed)
+    }
+
+    /// Ends the transaction that is held open; whether there is nothing left to be brought in.
+    pub(crate) fn end_held(&self, writer: &Connection) -> bool {
+        if self.held_commits.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let is_gone = writer.is_autocommit() || self.is_writer_useless();
+        if is_gone || writer.execute_batch("COMMIT").is_err() {
+            self.undo_held(writer);
+            return false;
+        }
+        self.held_commits.store(0, Ordering::Release);
+        self.checkpoint_when_due(writer);
+        true
+    }
+
+    /// Gives the transaction up that is open. What it held is durable in the journal and comes into the file before
+    /// anybody reads.
+    pub(crate) fn undo_held(&self, writer: &Connection) {
+        if self.held_commits.swap(0, Ordering::AcqRel) > 0 {
+            self.is_behind.store(true, Ordering::Release);
+            self.doubt_log();
+            self.scopes.forget();
+        }
+        if !writer.is_autocommit() {
+            // Where not even this works, the connection is no longer used.
+            let _ = writer.execute_batch("ROLLBACK");
+        }
+    }
+
     /// Nobody knows what of the log is on the disk: it is brought into the file before anything else is written.
     fn doubt_log(&self) {
         self.is_log_in_doubt.store(true, Ordering::Release);
@@ -201,10 +264,7 @@ impl OpenTenant {
 
     /// SQLite would say nothing of a checkpoint whose sync failed, and the next sync would not tell that the log is not
     /// on the disk. So it does none by itself.
-    fn checkpoint_when_due(&self, writer: &Connection, writes: u64) {
-        if !writes.is_multiple_of(WRITES_BETWEEN_LOOKS) {
-            return;
-        }
+    fn checkpoint_when_due(&self, writer: &Connection) {
         let due = i64::from(self.checkpoint_after_pages());
         let moved = connection::pages_in_log(writer).map_err(Failure::from).and_then(|pages| {
             if pages >= due {
@@ -215,6 +275,17 @@ impl OpenTenant {
         });
         if moved.is_err() {
             self.doubt_log();
+        }
+    }
+}
+
+/// Whoever panics in the middle of a commit leaves nothing of it in the transaction that others share.
+struct UndoOnPanic<'a>(&'a OpenTenant, &'a Connection);
+
+impl Drop for UndoOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.undo_held(self.1);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// Most scopes that an open tenant remembers; beyond that it starts to remember anew.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// The committed numbers that an open tenant remembers. A number never changes, so they are never stale.
+/// The numbers that an open tenant remembers, committed here or in the journal. A number never changes.
 #[derive(Debug, Default)]
 pub(crate) struct ScopeNumbers(RwLock<Remembered>);
 
@@ -44,6 +44,11 @@ impl ScopeNumbers {
         let scope: Scope = name.parse().map_err(|error| Failure::Damaged(format!("{error}")))?;
         self.remember(&scope, number);
         Ok(scope)
+    }
+
+    /// Forgets them all: some may have gone with a transaction that was undone.
+    pub fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Remembered::default();
     }
 
     fn remember(&self, scope: &Scope, number: i64) {

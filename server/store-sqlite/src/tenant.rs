@@ -1,7 +1,7 @@
 //! An open tenant: one writer, a few readers beside it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use farshore_log_check::LogState;
@@ -53,6 +53,8 @@ pub(crate) struct OpenTenant {
     pub(crate) is_log_in_doubt: AtomicBool,
     /// Whether it lacks a commit that is durable in the journal: nobody reads before that is brought in.
     pub(crate) is_behind: AtomicBool,
+    /// Commits that are durable in the journal and whose transaction is still open here.
+    pub(crate) held_commits: AtomicU32,
     idle_readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
     /// Why there are no connections any more.
@@ -81,6 +83,7 @@ impl OpenTenant {
             writer_is_useless: AtomicBool::new(false),
             is_log_in_doubt: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
+            held_commits: AtomicU32::new(0),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
             ended: OnceLock::new(),
@@ -102,23 +105,45 @@ impl OpenTenant {
         })
     }
 
-    /// Lends the connection that commits, which is opened anew where it is of no use. Blocks until it is free.
+    /// Lends the connection that commits, outside of a transaction and up to date. Blocks until it is free.
     pub(crate) fn with_writer<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.with_writer_as_it_is(|writer| {
+            self.end_held(writer);
+            self.recover(writer)?;
+            work(writer)
+        })
+    }
+
+    /// Lends the connection that commits, which may have a transaction open. Blocks until it is free.
+    pub(crate) fn with_writer_as_it_is<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.lend(|writer| {
+            if lock(&self.frozen_by).is_some() {
+                return Err(StoreError::Frozen.into());
+            }
+            work(writer)
+        })
+    }
+
+    /// Lends the connection that commits, which is opened anew where it is of no use, also while no writes are taken.
+    fn lend<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut writer = lock(&self.writer);
         let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
-        if lock(&self.frozen_by).is_some() {
-            return Err(StoreError::Frozen.into());
-        }
         if self.writer_is_useless.load(Ordering::Acquire) {
             // Whether the file is damaged or the disk only failed for a moment, the next reads tell.
             connection::on_close(writer, OnClose::LeaveFiles)?;
+            self.undo_held(writer);
             *writer = open_writer(&self.path, &self.key, &self.config, self.journal.as_ref())?;
             self.writer_is_useless.store(false, Ordering::Release);
         }
-        self.recover(writer)?;
         let done = work(writer);
         if done.is_err() && connection::require_sound(writer).is_err() {
             self.writer_is_useless.store(true, Ordering::Release);
@@ -143,7 +168,8 @@ impl OpenTenant {
     pub(crate) fn settle(&self) {
         let writer = lock(&self.writer);
         if let (Some(journal), Some(writer)) = (&self.journal, &*writer)
-            && !self.writer_is_useless.load(Ordering::Acquire)
+            && !self.is_writer_useless()
+            && self.end_held(writer)
             && !self.is_log_in_doubt.load(Ordering::Acquire)
             && journal.settle(writer).is_err()
         {
@@ -152,7 +178,7 @@ impl OpenTenant {
     }
 
     /// Brings the file up to date after something failed.
-    fn recover(&self, writer: &mut Connection) -> Result<(), Failure> {
+    pub(crate) fn recover(&self, writer: &mut Connection) -> Result<(), Failure> {
         if let Some(journal) = &self.journal
             && self.is_log_in_doubt.load(Ordering::Acquire)
         {
@@ -166,9 +192,22 @@ impl OpenTenant {
 
     /// Brings in what the file lacks before somebody reads. Blocks.
     fn catch_up(&self) -> Result<(), Failure> {
-        let mut writer = lock(&self.writer);
-        let writer = writer.as_mut().ok_or_else(|| self.why_ended())?;
-        self.recover(writer)
+        self.lend(|writer| {
+            self.end_held(writer);
+            self.recover(writer)
+        })
+    }
+
+    /// Whether the writer gives out nothing but errors.
+    pub(crate) fn is_writer_useless(&self) -> bool {
+        self.writer_is_useless.load(Ordering::Acquire)
+    }
+
+    /// Ends the transaction that was held open, if one is. Where it cannot be ended, the journal has what was in it.
+    pub(crate) fn end_held_now(&self) {
+        if let Some(writer) = &*lock(&self.writer) {
+            self.end_held(writer);
+        }
     }
 
     /// One snapshot. Blocks, but not for a commit.
@@ -179,7 +218,8 @@ impl OpenTenant {
         if self.ended.get().is_some() {
             return Err(self.why_ended().into());
         }
-        if self.is_behind.load(Ordering::Acquire) {
+        let lacks_some = self.held_commits.load(Ordering::Acquire) > 0;
+        if lacks_some || self.is_behind.load(Ordering::Acquire) {
             self.catch_up()?;
         }
         let idle = lock(&self.idle_readers).pop();
@@ -199,7 +239,10 @@ impl OpenTenant {
 
     /// Takes no more writes once those are over that have begun. Blocks.
     pub fn freeze(&self, by: MoveToken) {
-        let _writer = lock(&self.writer);
+        let writer = lock(&self.writer);
+        if let Some(writer) = &*writer {
+            self.end_held(writer);
+        }
         *lock(&self.frozen_by) = Some(by);
     }
 
@@ -258,7 +301,7 @@ impl OpenTenant {
     fn take_connections(&self) -> Connections {
         let readers = std::mem::take(&mut *lock(&self.idle_readers));
         let writer = lock(&self.writer).take();
-        let is_useless = self.writer_is_useless.load(Ordering::Acquire);
+        let is_useless = self.is_writer_useless();
         let is_in_doubt = self.is_log_in_doubt.load(Ordering::Acquire);
         Connections {
             readers,
@@ -286,6 +329,9 @@ impl Drop for Connections {
     fn drop(&mut self) {
         self.readers.clear();
         let Some(writer) = self.writer.take() else { return };
+        if self.is_sound && !writer.is_autocommit() {
+            self.is_sound = writer.execute_batch("COMMIT").is_ok();
+        }
         let settled = match &self.journal {
             Some(journal) if self.is_sound => journal.settle(&writer).is_ok(),
             _ => self.is_sound,

@@ -21,6 +21,7 @@ pub struct Node {
 impl Subject for Node {
     const NAME: &'static str = "node";
     type Store = Vec<OpenTenant>;
+    const RUNS_ALIKE: bool = true;
 
     fn belongs_together(damaged: &str, file: &str) -> bool {
         let stem = |name: &str| name.split('.').next().map(str::to_owned);

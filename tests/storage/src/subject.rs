@@ -48,6 +48,10 @@ pub trait Subject: Sized + Send + Sync {
     /// The open store.
     type Store;
 
+    /// Whether one that is made with the same seed does the same to a copy of the folder. Then what a recorded run shows is
+    /// observed in another run: reading is more than looking, where a store brings what it has together for a reader.
+    const RUNS_ALIKE: bool = false;
+
     /// Whether a file belongs to the same as another one that was damaged, so that it stays as it was when that is told.
     /// In a folder of several tenants, the others go on.
     #[must_use]

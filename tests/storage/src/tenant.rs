@@ -42,6 +42,8 @@ const LISTED: u32 = 100;
 pub struct Tenant {
     seed: u64,
     devices: Vec<Pushing>,
+    /// The tenant's epoch, where it is known.
+    epoch: Option<u64>,
     schema_version: u32,
     /// What was pushed, with the step, and how it was answered.
     pushed: Vec<(u64, Vec<DevicePush>, Vec<PushResult>)>,
@@ -102,7 +104,10 @@ impl Subject for Tenant {
                 let purged = runtime.block_on(store.purge(NOW_MS + step.saturating_sub(20)));
                 purged.map(drop).map_err(of_store)
             }
-            2 => runtime.block_on(store.begin_epoch(chance.next())).map(drop).map_err(of_store),
+            2 => {
+                self.epoch = None;
+                runtime.block_on(store.begin_epoch(chance.next())).map(drop).map_err(of_store)
+            }
             3 => {
                 let schema = shape::schema(self.schema_version + 1);
                 runtime.block_on(store.apply_schema(&schema, NOW_MS + step)).map_err(of_schema)?;
@@ -210,6 +215,7 @@ impl Tenant {
         Ok(Self {
             seed,
             devices: devices.collect(),
+            epoch: None,
             schema_version: 1,
             pushed: Vec::new(),
             tried: Vec::new(),
@@ -223,14 +229,18 @@ impl Tenant {
         let mut at: Vec<usize> =
             (first..first + several).map(|at| at % self.devices.len()).collect();
         at.sort_unstable();
-        let head = open.runtime.block_on(open.store.head()).map_err(of_store)?;
+        let epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => open.runtime.block_on(open.store.head()).map_err(of_store)?.epoch,
+        };
+        self.epoch = Some(epoch);
         let mut pushes = Vec::new();
         for at in &at {
             let device = &mut self.devices[*at];
             if device.waiting.is_empty() {
                 device.write(step, chance);
             }
-            pushes.push(device.push(head.epoch)?);
+            pushes.push(device.push(epoch)?);
         }
         self.tried.push((step, pushes.iter().map(|push| push.device).collect()));
         let batch = Batch { now_ms: NOW_MS + step, pushes: pushes.clone() };

@@ -59,22 +59,67 @@ pub fn record<S: Subject>(steps: u64, seed: u64) -> Result<Recording<S>, Workloa
     let during = |step| move |problem| WorkloadError::Store { step, problem };
     let disk = Disk::attach(&folder, Syncs::Skipped)?;
     let mut subject = S::create(&folder, seed).map_err(during(0))?;
+    let shown = if S::RUNS_ALIKE { Some(observed_apart::<S>(&folder, steps, seed)?) } else { None };
     disk.record()?;
-    let mut store = subject.open(&folder).map_err(during(0))?;
-    let mut shown = vec![subject.observe(&store).map_err(during(0))?];
-    for step in 1..=steps {
-        disk.begin(step);
-        subject.step(&store, step).map_err(during(step))?;
-        disk.end(step);
-        shown.push(subject.observe(&store).map_err(during(step))?);
-        if step.is_multiple_of(STEPS_BETWEEN_TIDYING) {
+    let observed = run(&mut subject, &folder, steps, Some(&disk), shown.is_none())?;
+    Ok(Recording { subject, log: disk.stop(), shown: shown.unwrap_or(observed) })
+}
+
+/// What a store shows after each step, in a run of its own on a copy of the folder.
+fn observed_apart<S: Subject>(
+    folder: &Path,
+    steps: u64,
+    seed: u64,
+) -> Result<Vec<Observation>, WorkloadError> {
+    let (elsewhere, copy) = (scratch()?, scratch()?);
+    let during = |problem| WorkloadError::Store { step: 0, problem };
+    let mut subject = S::create(elsewhere.path(), seed).map_err(during)?;
+    copy_folder(folder, copy.path())?;
+    run(&mut subject, copy.path(), steps, None, true)
+}
+
+/// Runs some steps; what was shown before and after each.
+fn run<S: Subject>(
+    subject: &mut S,
+    folder: &Path,
+    steps: u64,
+    disk: Option<&Disk>,
+    observes: bool,
+) -> Result<Vec<Observation>, WorkloadError> {
+    let during = |step| move |problem| WorkloadError::Store { step, problem };
+    let mut store = subject.open(folder).map_err(during(0))?;
+    let mut shown = Vec::new();
+    for step in 0..=steps {
+        if step > 0 {
+            disk.inspect(|disk| disk.begin(step));
+            subject.step(&store, step).map_err(during(step))?;
+            disk.inspect(|disk| disk.end(step));
+        }
+        if observes {
+            shown.push(subject.observe(&store).map_err(during(step))?);
+        }
+        if step > 0 && step.is_multiple_of(STEPS_BETWEEN_TIDYING) {
             subject.tidy(&store).map_err(during(step))?;
         }
-        if step.is_multiple_of(STEPS_BETWEEN_OPENINGS) {
+        if step > 0 && step.is_multiple_of(STEPS_BETWEEN_OPENINGS) {
             subject.close(store).map_err(during(step))?;
-            store = subject.open(&folder).map_err(during(step))?;
+            store = subject.open(folder).map_err(during(step))?;
         }
     }
     subject.close(store).map_err(during(steps))?;
-    Ok(Recording { subject, log: disk.stop(), shown })
+    Ok(shown)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&copy)?;
+            copy_folder(&entry.path(), &copy)?;
+        } else {
+            std::fs::copy(entry.path(), copy)?;
+        }
+    }
+    Ok(())
 }

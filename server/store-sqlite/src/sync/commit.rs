@@ -6,7 +6,7 @@ use farshore_store::StoreError;
 use farshore_store::plan::{Context, Plan, plan, prepare};
 use farshore_store::sync::{Batch, Committed};
 use farshore_store::sync_core::schema::Schema;
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::load::{self, Known};
 use super::{standing, write};
@@ -23,7 +23,7 @@ pub(crate) struct Planned {
 /// Plans a batch.
 pub(crate) fn plan_batch(
     tenant: &OpenTenant,
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     batch: Batch,
 ) -> Result<Planned, Failure> {
     let now_ms = batch.now_ms;
@@ -39,17 +39,13 @@ pub(crate) fn plan_batch(
 
 impl Planned {
     /// Writes the plan.
-    pub fn write(
-        self,
-        tenant: &OpenTenant,
-        transaction: &Transaction<'_>,
-    ) -> Result<Plan, Failure> {
+    pub fn write(self, tenant: &OpenTenant, transaction: &Connection) -> Result<Plan, Failure> {
         write::write(&tenant.scopes, transaction, &self.known, &self.plan)?;
         Ok(self.plan)
     }
 
     /// Whether writing it would change anything: what comes again does not.
-    pub fn changes_anything(&self, transaction: &Transaction<'_>) -> Result<bool, Failure> {
+    pub fn changes_anything(&self, transaction: &Connection) -> Result<bool, Failure> {
         let Plan { committed, rows, departures, chunks, resequenced, digests, devices, outcomes } =
             &self.plan;
         let is_empty = committed.seq == committed.seq_before
@@ -77,7 +73,7 @@ impl Planned {
 }
 
 /// Writes a plan again that was decided before, in the state in which it was decided.
-pub(crate) fn write_again(transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn write_again(transaction: &Connection, plan: &Plan) -> Result<(), Failure> {
     let before = standing::read(transaction)?.head.seq;
     if before != plan.committed.seq_before {
         let seq = plan.committed.seq_before;
@@ -100,7 +96,7 @@ pub(super) fn schema_version(database: &Connection) -> Result<Option<u32>, Failu
 }
 
 /// The newest schema, as this transaction sees it.
-fn schema(tenant: &OpenTenant, transaction: &Transaction<'_>) -> Result<Arc<Schema>, Failure> {
+fn schema(tenant: &OpenTenant, transaction: &Connection) -> Result<Arc<Schema>, Failure> {
     let version = schema_version(transaction)?.ok_or(StoreError::NoSchema)?;
     if let Some(schema) = tenant.schemas.get(version.into()) {
         return Ok(schema);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use farshore_store::plan::{ChunkWrite, DeviceMark, Plan, RowWrite, StoredOutcome};
 use farshore_store::sync::RowKey;
 use farshore_store::sync_core::ids::DeviceId;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::load::Known;
 use super::{standing, sums};
@@ -18,7 +18,7 @@ type Documents = HashMap<RowKey, i64>;
 
 pub(super) fn write(
     scopes: &ScopeNumbers,
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     known: &Known,
     plan: &Plan,
 ) -> Result<(), Failure> {

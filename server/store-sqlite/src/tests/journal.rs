@@ -6,9 +6,10 @@ use std::sync::Arc;
 use farshore_store::SharedTenantStore;
 use farshore_store::StoreError;
 use farshore_store::catalog::{Catalog as _, CatalogError};
-use farshore_store::conformance::{commit_notes, sample_store_of, sample_tenant};
+use farshore_store::conformance::{commit_notes, sample_store_of, sample_tenant, titled_batch};
 use farshore_store::sealing::MasterKey;
 use farshore_store::sync::Head;
+use farshore_store::sync_core::ids::DeviceId;
 
 use super::{Disk, after_a_crash, process, scope};
 use crate::config::JournalMode;
@@ -125,6 +126,72 @@ fn a_synced_write_that_is_missing_before_others_is_told() {
     fs::write(log_of(&crashed), log).unwrap();
     let error = head_of(&crashed).unwrap_err();
     assert!(matches!(error, CatalogError::Store(StoreError::Damaged { .. })), "{error}");
+}
+
+/// Commits without a read between them.
+async fn commit_at_once(store: &SharedTenantStore, epoch: u64, commits: u16) {
+    for commit in 0..commits {
+        let device = DeviceId::from_parts(u64::from(commit), &[8; 10]);
+        store.commit(titled_batch(epoch, device, 1, "a note")).await.unwrap();
+    }
+}
+
+#[test]
+fn commits_that_follow_each_other_share_a_transaction_and_survive_a_crash() {
+    const COMMITS: u16 = 100;
+    let disk = Disk::new();
+    let crashed = process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        let length = || fs::metadata(log_of(&disk)).unwrap().len();
+        let before = length();
+        for _ in 0..COMMITS {
+            commit_notes(&store, 1).await;
+        }
+        let with_reads = length() - before;
+        commit_at_once(&store, epoch, COMMITS).await;
+        let crashed = after_a_crash(&disk);
+        store.head().await.unwrap();
+        let without = length() - before - with_reads;
+        assert!(without < with_reads, "{without} bytes of log, and with reads {with_reads}");
+        crashed
+    });
+    assert_eq!(head_of(&crashed).unwrap().seq, 2 * u64::from(COMMITS));
+}
+
+#[test]
+fn a_commit_that_is_refused_takes_no_other_with_it() {
+    let disk = Disk::new();
+    let (crashed, after) = process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        commit_at_once(&store, epoch, 3).await;
+        let another = titled_batch(epoch + 1, DeviceId::from_parts(9, &[9; 10]), 1, "a note");
+        let refused = store.commit(another).await;
+        assert!(matches!(refused, Err(StoreError::BegunAnew)), "{refused:?}");
+        store
+            .commit(titled_batch(epoch, DeviceId::from_parts(9, &[9; 10]), 1, "a note"))
+            .await
+            .unwrap();
+        (after_a_crash(&disk), store.head().await.unwrap())
+    });
+    assert_eq!(after.seq, 4);
+    assert_eq!(head_of(&crashed).unwrap(), after);
+}
+
+#[test]
+fn a_transaction_that_is_held_open_ends_by_itself() {
+    let disk = Disk::new();
+    process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        let length = || fs::metadata(log_of(&disk)).unwrap().len();
+        let before = length();
+        commit_at_once(&store, epoch, 1).await;
+        while length() == before {
+            std::thread::yield_now();
+        }
+    });
 }
 
 #[test]
