@@ -10,6 +10,9 @@ use crate::outcome::Outcome;
 
 const EVENTS: &str = "syscalls:sys_enter_fsync,syscalls:sys_enter_fdatasync";
 
+/// How often perf is asked to begin.
+const ATTEMPTS: usize = 5;
+
 /// A count that is under way.
 #[derive(Debug)]
 pub struct Syncs {
@@ -18,8 +21,20 @@ pub struct Syncs {
 }
 
 impl Syncs {
-    /// Begins to count; an error says what is missing.
+    /// Begins to count; an error says what is missing. A thread that ends while the counters are set up makes perf give up,
+    /// so it is asked a few times.
     pub fn of(process: u32, dir: &Path) -> Outcome<Self> {
+        let mut counting = Self::begin(process, dir);
+        for _ in 1..ATTEMPTS {
+            if counting.is_ok() {
+                break;
+            }
+            counting = Self::begin(process, dir);
+        }
+        counting
+    }
+
+    fn begin(process: u32, dir: &Path) -> Outcome<Self> {
         let counted = dir.join("syncs");
         let mut perf = Command::new("perf");
         perf.args(["stat", "-x", ",", "-e", EVENTS, "-p", &process.to_string(), "-o"]);
