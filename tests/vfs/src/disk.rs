@@ -133,6 +133,8 @@ pub(crate) struct Shared {
     folder: PathBuf,
     syncs: Syncs,
     state: Mutex<State>,
+    /// Held while a log is changed and that is noted, so that nobody looks at it in between.
+    changing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -162,7 +164,8 @@ impl Disk {
         // SQLite resolves links before it opens a file.
         let folder = folder.canonicalize()?;
         let state = Mutex::default();
-        let shared = Arc::new(Shared { folder: folder.clone(), syncs, state });
+        let changing = Mutex::default();
+        let shared = Arc::new(Shared { folder: folder.clone(), syncs, state, changing });
         let mut disks = DISKS.write().unwrap_or_else(PoisonError::into_inner);
         disks.push((folder.clone(), Arc::clone(&shared)));
         Ok(Self { folder, shared })
@@ -260,11 +263,13 @@ impl Shared {
     /// Records what was written to a log without SQLite since it was last left.
     ///
     /// It shows in the file's time of modification, and counts as synced: no more can be told from outside. So it is
-    /// asked for before SQLite does something to the log, and [`Shared::leave`] sets the time back afterwards.
-    pub fn look_at(&self, name: &Name) {
+    /// asked for before SQLite does something to the log, and [`Shared::leave`] sets the time back afterwards. Nobody else
+    /// may do either until the guard goes.
+    pub fn look_at(&self, name: &Name) -> Option<MutexGuard<'_, ()>> {
         if !self.watches(name) {
-            return;
+            return None;
         }
+        let alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.folder.join(&**name);
         let is_changed = |log: fs::Metadata| log.modified().is_ok_and(|at| at != UNIX_EPOCH);
         if fs::metadata(&path).is_ok_and(is_changed)
@@ -274,6 +279,7 @@ impl Shared {
             self.note(Op::Sync(Arc::clone(name)));
             self.leave(name);
         }
+        Some(alone)
     }
 
     /// Lets the next look at a log see what is written from here on.
@@ -292,7 +298,7 @@ impl Shared {
 
     fn look_at_logs(&self) {
         let logs = self.state().logs.clone();
-        logs.iter().for_each(|name| self.look_at(name));
+        logs.iter().for_each(|name| drop(self.look_at(name)));
     }
 
     /// Counts a call and decides what becomes of it.

@@ -239,7 +239,7 @@ unsafe extern "C" fn x_write(
     let Some(handle) = (unsafe { handle(file) }) else {
         return pass!(file, xWrite, from, length, offset);
     };
-    handle.disk.look_at(&handle.name);
+    let _alone = handle.disk.look_at(&handle.name);
     let (written, answer) = match handle.disk.call(Call::Write) {
         Verdict::Goes => (length, ffi::SQLITE_OK),
         Verdict::Fails(How::IoError) => return ffi::SQLITE_IOERR_WRITE,
@@ -262,11 +262,11 @@ unsafe extern "C" fn x_write(
 unsafe extern "C" fn x_truncate(file: *mut sqlite3_file, size: ffi::sqlite3_int64) -> c_int {
     // SAFETY: the file is open.
     let handle = unsafe { handle(file) };
-    if let Some(handle) = handle {
-        handle.disk.look_at(&handle.name);
-        if handle.disk.call(Call::Truncate) != Verdict::Goes {
-            return ffi::SQLITE_IOERR_TRUNCATE;
-        }
+    let _alone = handle.and_then(|handle| handle.disk.look_at(&handle.name));
+    if let Some(handle) = handle
+        && handle.disk.call(Call::Truncate) != Verdict::Goes
+    {
+        return ffi::SQLITE_IOERR_TRUNCATE;
     }
     let code = pass!(file, xTruncate, size);
     if code == ffi::SQLITE_OK
@@ -282,7 +282,7 @@ unsafe extern "C" fn x_sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: the file is open.
     let Some(handle) = (unsafe { handle(file) }) else { return pass!(file, xSync, flags) };
     let name = Arc::clone(&handle.name);
-    handle.disk.look_at(&name);
+    let _alone = handle.disk.look_at(&name);
     if handle.disk.call(Call::Sync) != Verdict::Goes {
         handle.disk.note(Op::SyncFailed(name));
         return ffi::SQLITE_IOERR_FSYNC;
