@@ -173,10 +173,21 @@ pub(crate) enum Checkpoint {
     Truncate,
 }
 
-/// Pages in the log that are not in the file yet.
-pub(crate) fn pages_in_log(connection: &Connection) -> rusqlite::Result<i64> {
+/// How long a log is, in frames of one page each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLength {
+    /// All of them.
+    pub frames: u64,
+    /// Those that are not in the file yet.
+    pub unmoved: u64,
+}
+
+/// How long the log is, as far as it counts.
+pub(crate) fn log_length(connection: &Connection) -> rusqlite::Result<LogLength> {
     connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+        let number = |column| row.get::<_, i64>(column).map(|number| number.max(0).cast_unsigned());
+        let (frames, moved) = (number(1)?, number(2)?);
+        Ok(LogLength { frames, unmoved: frames.saturating_sub(moved) })
     })
 }
 

@@ -265,9 +265,9 @@ impl OpenTenant {
     /// SQLite would say nothing of a checkpoint whose sync failed, and the next sync would not tell that the log is not
     /// on the disk. So it does none by itself.
     fn checkpoint_when_due(&self, writer: &Connection) {
-        let due = i64::from(self.checkpoint_after_pages());
-        let moved = connection::pages_in_log(writer).map_err(Failure::from).and_then(|pages| {
-            if pages >= due {
+        let due = u64::from(self.checkpoint_after_pages());
+        let moved = connection::log_length(writer).map_err(Failure::from).and_then(|length| {
+            if length.unmoved >= due {
                 connection::checkpoint(writer, Checkpoint::Passive)
             } else {
                 Ok(true)

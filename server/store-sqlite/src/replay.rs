@@ -4,12 +4,14 @@
 //! first place that is not as it was written. What follows that place is in the journal, in order and without a gap; if
 //! it is not, the place was damaged otherwise, and that is told.
 
+use std::path::Path;
+
 use farshore_store::StoreError;
 use farshore_store::plan::Plan;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::connection::{self, Checkpoint, Sync};
-use crate::failure::Failure;
+use crate::failure::{Failure, file_error};
 use crate::journal::Entry;
 use crate::journalled::OwnJournal;
 use crate::sync::{commit, standing};
@@ -50,12 +52,21 @@ pub(crate) fn missing(writer: &Connection, journal: &OwnJournal) -> Result<Missi
     Ok(Missing(entries))
 }
 
-/// Brings a file up to date that is open, after something failed, and leaves no log: a commit that failed lies behind
-/// its end, and would be taken for a part of it once the next one has that commit's number.
-pub(crate) fn recover(writer: &mut Connection, journal: &OwnJournal) -> Result<(), Failure> {
+/// Brings a file up to date that is open, after something failed. What is in its log need not be on the disk, and what is
+/// behind its end, a commit that failed, would be taken for a part of it once the next one has that commit's number.
+pub(crate) fn recover(
+    writer: &mut Connection,
+    path: &Path,
+    journal: Option<&OwnJournal>,
+) -> Result<(), Failure> {
+    let length = connection::log_length(writer)?;
+    let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let rewritten = farshore_log_check::make_durable_to(path, length.frames);
+    rewritten.map_err(file_error("write the log again", path))?;
+    alone.rollback()?;
+    let Some(journal) = journal else { return Ok(()) };
     let missing = missing(writer, journal)?;
-    bring_in(writer, journal, &missing)?;
-    clear_log(writer)
+    bring_in(writer, journal, &missing)
 }
 
 fn clear_log(writer: &Connection) -> Result<(), Failure> {

@@ -179,11 +179,8 @@ impl OpenTenant {
 
     /// Brings the file up to date after something failed.
     pub(crate) fn recover(&self, writer: &mut Connection) -> Result<(), Failure> {
-        if let Some(journal) = &self.journal
-            && self.is_log_in_doubt.load(Ordering::Acquire)
-        {
-            make_durable(writer, &self.path)?;
-            replay::recover(writer, journal)?;
+        if self.is_log_in_doubt.load(Ordering::Acquire) {
+            replay::recover(writer, &self.path, self.journal.as_ref())?;
             self.is_log_in_doubt.store(false, Ordering::Release);
             self.is_behind.store(false, Ordering::Release);
         }
@@ -210,7 +207,7 @@ impl OpenTenant {
         }
     }
 
-    /// One snapshot. Blocks, but not for a commit.
+    /// One snapshot. Blocks, and for a commit only where others are held open.
     fn read_now<T>(
         &self,
         work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
@@ -306,8 +303,10 @@ impl OpenTenant {
         Connections {
             readers,
             writer,
+            path: self.path.clone(),
             journal: self.journal.clone(),
-            is_sound: !is_useless && !is_in_doubt,
+            is_useless,
+            is_in_doubt,
         }
     }
 }
@@ -316,29 +315,38 @@ impl OpenTenant {
 struct Connections {
     readers: Vec<Connection>,
     writer: Option<Connection>,
+    path: PathBuf,
     journal: Option<OwnJournal>,
-    /// Whether nothing failed that was not mended.
-    is_sound: bool,
+    is_useless: bool,
+    is_in_doubt: bool,
 }
 
 impl Drop for Connections {
     /// Closes them in order: the writer comes last and takes the log along. Blocks.
     ///
-    /// Where something failed, the log stays, and the journal keeps what the file may not have: pages of a log that is
-    /// not on the disk must not be moved into the file, as what is there of the log is older than they.
+    /// Where something failed that cannot be mended now, the log stays, and the journal keeps what the file may not have:
+    /// pages of a log that is not on the disk must not be moved into the file, as what is there of the log is older.
     fn drop(&mut self) {
         self.readers.clear();
-        let Some(writer) = self.writer.take() else { return };
-        if self.is_sound && !writer.is_autocommit() {
-            self.is_sound = writer.execute_batch("COMMIT").is_ok();
-        }
-        let settled = match &self.journal {
-            Some(journal) if self.is_sound => journal.settle(&writer).is_ok(),
-            _ => self.is_sound,
-        };
-        if !settled {
+        let Some(mut writer) = self.writer.take() else { return };
+        if self.is_useless || self.tidy(&mut writer).is_err() {
             let _ = connection::on_close(&writer, OnClose::LeaveFiles);
         }
+    }
+}
+
+impl Connections {
+    fn tidy(&self, writer: &mut Connection) -> Result<(), Failure> {
+        if !writer.is_autocommit() {
+            writer.execute_batch("COMMIT")?;
+        }
+        if self.is_in_doubt {
+            replay::recover(writer, &self.path, self.journal.as_ref())?;
+        }
+        if let Some(journal) = &self.journal {
+            journal.settle(writer)?;
+        }
+        Ok(())
     }
 }
 

@@ -118,8 +118,28 @@ pub fn check(mut log: impl Read) -> io::Result<LogState> {
 /// # Errors
 /// Those of the file system.
 pub fn make_durable(path: &Path) -> io::Result<()> {
+    write_again(path, None)
+}
+
+/// Does what [`make_durable`] does up to a number of frames, where SQLite says that the log ends, and cuts off what is
+/// behind: commits that failed, which the next opening would take for good.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_durable_to(path: &Path, frames: u64) -> io::Result<()> {
+    write_again(path, Some(frames))
+}
+
+fn write_again(path: &Path, frames: Option<u64>) -> io::Result<()> {
     let open = File::options().read(true).write(true).open(log_of(path));
     let rewritten = open.and_then(|mut log| {
+        if let Some(frames) = frames {
+            let end = end_of(&mut log, frames)?;
+            if log.metadata()?.len() > end {
+                log.set_len(end)?;
+            }
+            log.rewind()?;
+        }
         let mut chunk = vec![0; REWRITTEN_BYTES];
         loop {
             let read = log.read(&mut chunk)?;
@@ -134,6 +154,16 @@ pub fn make_durable(path: &Path) -> io::Result<()> {
         Err(error) if !MAKES_NO_DIFFERENCE.contains(&error.kind()) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Where so many frames of a log end, in bytes.
+fn end_of(log: &mut File, frames: u64) -> io::Result<u64> {
+    let mut header = [0; HEADER_BYTES];
+    if frames == 0 || !fill(log, &mut header)? {
+        return Ok(0);
+    }
+    let format = Format::read(&header).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((HEADER_BYTES as u64) + frames * (FRAME_HEAD_BYTES + format.page_bytes) as u64)
 }
 
 fn log_of(path: &Path) -> PathBuf {
@@ -326,6 +356,18 @@ mod tests {
         make_durable(&database).unwrap();
         assert!(std::fs::read(log_of(&database)).unwrap() == log);
         assert_ne!(file.metadata().unwrap().modified().unwrap(), long_ago, "it was written");
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_of_a_log_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("store.db");
+        let whole = log(&[2, 1, 3]);
+        for (frames, kept) in [(6, whole.len()), (3, HEADER_BYTES + 3 * FRAME), (0, 0)] {
+            std::fs::write(log_of(&database), &whole).unwrap();
+            make_durable_to(&database, frames).unwrap();
+            assert!(std::fs::read(log_of(&database)).unwrap() == whole[..kept], "{frames} frames");
+        }
     }
 
     #[test]

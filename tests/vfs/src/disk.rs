@@ -275,6 +275,7 @@ impl Shared {
         if fs::metadata(&path).is_ok_and(is_changed)
             && let Ok(bytes) = fs::read(&path)
         {
+            self.note(Op::Truncate { file: Arc::clone(name), bytes: bytes.len() as u64 });
             self.note(Op::Write { file: Arc::clone(name), offset: 0, bytes: bytes.into() });
             self.note(Op::Sync(Arc::clone(name)));
             self.leave(name);
