@@ -8,7 +8,7 @@ use std::path::Path;
 
 use farshore_store::StoreError;
 use farshore_store::plan::Plan;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::connection::{self, Checkpoint, Sync};
 use crate::failure::{Failure, file_error};
@@ -90,10 +90,12 @@ pub(crate) fn bring_in(
         return Ok(());
     }
     if !missing.is_empty() {
+        // What is damaged shows before anything is changed.
+        write(writer, journal, &missing.0, |transaction| transaction.rollback())?;
         // What lies behind the end of the log must not be taken for a part of it once something is written over it,
         // and what is before its end need not be on the disk.
         clear_log(writer)?;
-        write(writer, journal, &missing.0)?;
+        write(writer, journal, &missing.0, |transaction| transaction.commit())?;
     }
     let (file, _) = standing::file(writer)?;
     connection::require_sound(writer)?;
@@ -102,10 +104,12 @@ pub(crate) fn bring_in(
     Ok(())
 }
 
-fn write(writer: &mut Connection, journal: &OwnJournal, entries: &[Entry]) -> Result<(), Failure> {
-    if entries.is_empty() {
-        return Ok(());
-    }
+fn write(
+    writer: &mut Connection,
+    journal: &OwnJournal,
+    entries: &[Entry],
+    end: impl FnOnce(Transaction<'_>) -> rusqlite::Result<()>,
+) -> Result<(), Failure> {
     connection::set_sync(writer, Sync::AtItsEnd)?;
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for entry in entries {
@@ -122,5 +126,5 @@ fn write(writer: &mut Connection, journal: &OwnJournal, entries: &[Entry]) -> Re
         standing::count_write(&transaction)?;
     }
     connection::require_sound(&transaction)?;
-    Ok(transaction.commit()?)
+    Ok(end(transaction)?)
 }

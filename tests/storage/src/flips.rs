@@ -172,9 +172,9 @@ fn judge<S: Subject>(
     let subject = &recording.subject;
     let store = match subject.open(folder) {
         Ok(store) => store,
-        Err(Problem::Damaged(_)) => {
+        Err(Problem::Damaged(told)) => {
             return match files_differ::<S>(damaged, image, folder) {
-                Some(name) => Err(format!("it does not open, and {name} is not as it was")),
+                Some(name) => Err(format!("it does not open, and {name} is not as it was: {told}")),
                 None => Ok(End::Told),
             };
         }
@@ -201,7 +201,7 @@ fn judge<S: Subject>(
                 None => format!("it shows what never was: {}", shown.difference(&found)),
             })
         }
-        Err(Problem::Damaged(_)) => {
+        Err(Problem::Damaged(told)) => {
             drop(closed);
             Ok(End::Told)
         }
@@ -213,7 +213,8 @@ fn judge<S: Subject>(
 fn files_differ<S: Subject>(damaged: &str, image: &Image, folder: &Path) -> Option<String> {
     let mut files = image.0.iter().filter(|(name, _)| S::belongs_together(damaged, name));
     let differs = files.find(|(name, content)| {
-        std::fs::read(folder.join(&***name)).ok().as_ref() != Some(*content)
+        // A log that is empty says no more than none.
+        std::fs::read(folder.join(&***name)).unwrap_or_default() != **content
     });
     differs.map(|(name, _)| name.to_string())
 }
