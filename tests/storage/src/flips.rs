@@ -201,7 +201,7 @@ fn judge<S: Subject>(
                 None => format!("it shows what never was: {}", shown.difference(&found)),
             })
         }
-        Err(Problem::Damaged(told)) => {
+        Err(Problem::Damaged(_)) => {
             drop(closed);
             Ok(End::Told)
         }
