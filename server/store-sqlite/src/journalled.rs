@@ -154,7 +154,7 @@ impl OpenTenant {
             let is_settled = journal.settle(writer).unwrap_or(false);
             let note =
                 || journal.of_all.append(journal.of_all.announce(), journal.entry(place, None));
-            // The write itself is durable in any case: without its note, the log is cleared before the next one.
+            // The write itself is durable in any case: without its note, the log is mended before the next one.
             if !is_settled && note().is_err() {
                 self.doubt_log();
             }
@@ -252,7 +252,7 @@ impl OpenTenant {
             self.scopes.forget();
         }
         if !writer.is_autocommit() {
-            // Where not even this works, the connection is no longer used.
+            // SQLite ends the transaction whatever it answers.
             let _ = writer.execute_batch("ROLLBACK");
         }
     }

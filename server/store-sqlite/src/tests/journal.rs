@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farshore_store::SharedTenantStore;
 use farshore_store::StoreError;
@@ -181,6 +182,7 @@ fn a_commit_that_is_refused_takes_no_other_with_it() {
 
 #[test]
 fn a_transaction_that_is_held_open_ends_by_itself() {
+    const LOOKS: u32 = 3_000;
     let disk = Disk::new();
     process(async {
         let store = sample_tenant(&disk, 0).await;
@@ -188,9 +190,13 @@ fn a_transaction_that_is_held_open_ends_by_itself() {
         let length = || fs::metadata(log_of(&disk)).unwrap().len();
         let before = length();
         commit_at_once(&store, epoch, 1).await;
-        while length() == before {
-            std::thread::yield_now();
+        for _ in 0..LOOKS {
+            if length() > before {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
         }
+        panic!("it is still open after {LOOKS} looks");
     });
 }
 
