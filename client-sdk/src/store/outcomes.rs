@@ -60,6 +60,8 @@ impl Tx<'_> {
             self.count_correction(number, hlc)?;
             if !bugs::planted(Bug::CorrectionNotKept) {
                 self.correct_stamp(number, hlc)?;
+                // Until its checkpoint comes, what is written next has to win over it here as it will there.
+                self.lay_all_anew(number)?;
             }
             *corrected = Some(hlc);
         }

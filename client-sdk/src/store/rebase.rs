@@ -156,6 +156,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Lays all rows anew that a transaction touches.
+    pub(super) fn lay_all_anew(&mut self, number: u64) -> Result<(), Failure> {
+        for key in self.transaction(number)?.rows() {
+            self.lay_anew(key, &mut Landed::default())?;
+        }
+        Ok(())
+    }
+
     /// Lays the pending transactions that have not landed over the server's state once more.
     pub(super) fn lay_anew(&mut self, key: RowKey, landed: &mut Landed) -> Result<(), Failure> {
         let Some(stored) = self.load(key)? else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! A device of a run: the SDK as apps use it, on files that outlive its power.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -297,10 +297,12 @@ impl Device {
         let LastEntry { number, written_at_ms } = last_entry(&client).map_err(fail)?;
         let number = (number != before).then_some(number);
         let read = read.map(|seen| Read { seen, filling });
+        let shown = shown(&client, &deeds).map_err(fail)?;
         Ok((number.is_some() || read.is_some()).then_some(Written {
             number,
             written_at_ms,
             deeds,
+            shown,
             read,
         }))
     }
@@ -357,6 +359,17 @@ fn ids(client: &Client, sql: &str) -> Result<Vec<RowId>, QueryError> {
     Ok(rows.collect())
 }
 
+/// The rows of a transaction as the app reads them.
+fn shown(client: &Client, deeds: &[Deed]) -> Result<View, QueryError> {
+    let mut view = View::new();
+    for key in deeds.iter().map(Deed::row).collect::<BTreeSet<_>>() {
+        if let Some(found) = client.row(&key.0, key.1)? {
+            view.insert(key.clone(), found.columns);
+        }
+    }
+    Ok(view)
+}
+
 /// What a transaction did.
 #[derive(Debug)]
 pub struct Written {
@@ -366,6 +379,8 @@ pub struct Written {
     pub written_at_ms: u64,
     /// What it wrote.
     pub deeds: Vec<Deed>,
+    /// Its rows, right after it was made.
+    pub shown: View,
     /// What it read of registers.
     pub read: Option<Read>,
 }

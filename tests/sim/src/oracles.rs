@@ -19,7 +19,7 @@ mod watch;
 mod tests;
 
 pub use final_state::judge;
-pub use watch::Watch;
+pub use watch::{Watch, own_writes};
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -228,6 +228,21 @@ fn a_later_local_write_wins_over_an_earlier_one_although_the_clock_was_corrected
 }
 
 #[test]
+fn a_local_write_wins_over_one_of_which_the_answer_came_and_the_page_did_not() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = shared_item(&local, &mut server);
+    let ahead = NOW + 365 * 86_400_000;
+    local.store.write(ahead, |tx| tx.update("items", id, &[("title", "earlier".into())])).unwrap();
+    let outcomes = server.push(local.id, &local.outbox());
+    assert!(outcomes[0].corrected.is_some());
+    local.outcomes(outcomes);
+    local.write(|tx| tx.update("items", id, &[("title", "later".into())]));
+    assert_eq!(local.text("items", id, "title"), "later");
+    local.sync_in_step(&mut server);
+    assert_eq!(local.text("items", id, "title"), "later");
+}
+
+#[test]
 fn deleted_rows_are_forgotten_after_their_retention() {
     let (local, mut server) = (Device::new(1), Server::new());
     let (id, waiting) = (shared_item(&local, &mut server), shared_item(&local, &mut server));

@@ -105,6 +105,19 @@ fn a_scalar_is_what_an_accepted_write_made_it_and_stays_replaced() {
 }
 
 #[test]
+fn who_writes_reads_it_at_once() {
+    let seen = |deeds: &[Deed], view: &View| own_writes(deeds, view).len();
+    let updated = [write("earlier", None), write(SEEN, None)];
+    assert_eq!(seen(&updated, &view([text(SEEN)])), 0);
+    assert_eq!(seen(&updated, &view([text("earlier")])), 1);
+    assert_eq!(seen(&updated, &view([])), 1);
+    assert_eq!(seen(&updated, &View::new()), 1);
+    let deleted = [insert(1), Deed::Delete { row: row(1) }];
+    assert_eq!(seen(&deleted, &View::new()), 0);
+    assert_eq!(seen(&deleted, &view([])), 1);
+}
+
+#[test]
 fn only_what_was_ahead_and_was_sent_anew_may_win_or_lose_against_the_order_of_the_writes() {
     let add = |element: &str| Deed::SetAdd { cell: cell("set"), element: element.into() };
     let remove = Deed::SetRemove { cell: cell("set"), element: "goes".into() };

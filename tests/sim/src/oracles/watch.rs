@@ -1,12 +1,13 @@
-//! What one device must show at every moment: whole transactions, and never less than before.
+//! What one device must show at every moment: whole transactions, its own writes, and never less than before.
 
 use std::collections::BTreeMap;
 
-use farshore_client::store::{QueryError, SqlValue};
+use farshore_client::store::{ColumnValue, QueryError, SqlValue};
 use farshore_client::{Client, Status};
 use farshore_sync_core::schema::ColumnType;
+use farshore_sync_core::value::Value;
 
-use super::{Role, RowKey, Shape, Violation};
+use super::{Cell, Deed, Role, RowKey, Shape, View, Violation};
 
 /// Counters by the place of their collection and column in the shape, and the bytes of their row's id.
 pub type Counters = BTreeMap<(usize, usize, Vec<u8>), i64>;
@@ -139,4 +140,39 @@ impl Watch {
         self.seen = shown;
         found
     }
+}
+
+/// Who writes reads it at once: `shown` are the rows of a transaction right after it was made.
+#[must_use]
+pub fn own_writes(deeds: &[Deed], shown: &View) -> Vec<Violation> {
+    let mut lives: BTreeMap<&RowKey, bool> = BTreeMap::new();
+    let mut scalars: BTreeMap<&Cell, &Value> = BTreeMap::new();
+    for deed in deeds {
+        lives.insert(deed.row(), !matches!(deed, Deed::Delete { .. }));
+        if let Deed::Write { cell, value, .. } = deed {
+            scalars.insert(cell, value);
+        }
+    }
+    let mut found = Vec::new();
+    for (row, lives) in &lives {
+        if *lives != shown.contains_key(*row) {
+            found.push(Violation::WentBack(format!(
+                "right after its own write, row {row:?} is there: {}",
+                !lives
+            )));
+        }
+    }
+    for (cell, written) in scalars {
+        let Some(columns) = shown.get(&cell.0) else { continue };
+        let value = match columns.get(&cell.1) {
+            Some(ColumnValue::Scalar(value)) => value,
+            _ => &Value::Null,
+        };
+        if value != written {
+            found.push(Violation::WentBack(format!(
+                "right after its own write of {written:?}, {cell:?} is {value:?}"
+            )));
+        }
+    }
+    found
 }

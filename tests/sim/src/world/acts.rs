@@ -12,7 +12,7 @@ use super::World;
 use super::judge::fate_of;
 use crate::device::{OUTBOX_LIMIT, Written, last_entry};
 use crate::history::{Deed, Fate, Transaction};
-use crate::oracles::Violation;
+use crate::oracles::{self, Violation};
 use crate::plan::{Action, Op};
 use crate::platform::{TENANTS, tenant_id};
 
@@ -68,7 +68,8 @@ impl World<'_> {
         let tenant = device.tenant;
         let (shape, deleted) = (&self.plan.tenants[tenant], &self.deleted[tenant]);
         match device.write(shape, deleted, ops, &mut self.numbers) {
-            Ok(Some(Written { number, written_at_ms, deeds, read })) => {
+            Ok(Some(Written { number, written_at_ms, deeds, shown, read })) => {
+                self.violations.extend(oracles::own_writes(&deeds, &shown));
                 let gone = deeds.iter().filter_map(|deed| match deed {
                     Deed::Delete { row } => Some(row.clone()),
                     _ => None,
