@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::ws::Message;
 use bytes::Bytes;
 use farshore_api::envelope;
+use farshore_store::sync::{PageRead, PageRequest};
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
@@ -21,7 +22,7 @@ use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
 use super::session::{Authority, Effect, Event, Session, Waits, begun_anew, fault};
-use super::turns::SMALL_MESSAGE_BYTES;
+use super::turns::{SMALL_MESSAGE_BYTES, Turn};
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -54,6 +55,8 @@ type Work = Pin<Box<dyn Future<Output = Result<Done, Fault>> + Send>>;
 
 enum Done {
     Event(Box<Event>),
+    /// With the turn in which it becomes a message.
+    Page(Box<PageRead>, Turn),
     Principal(Box<DevicePrincipal>),
 }
 
@@ -67,6 +70,8 @@ pub(super) struct Connection<S> {
     session: Session,
     submitter: Submitter,
     work: FuturesUnordered<Work>,
+    /// The turn of the page that has just been read, until it is a message.
+    page_turn: Option<Turn>,
     unflushed_bytes: usize,
 }
 
@@ -135,6 +140,7 @@ impl<S: Socket> Connection<S> {
             session,
             submitter,
             work,
+            page_turn: None,
             unflushed_bytes: 0,
         };
         let end = connection.run(wakers).await;
@@ -157,6 +163,8 @@ impl<S: Socket> Connection<S> {
                     return end;
                 }
             }
+            // A page that waits for an answer keeps nobody else from reading.
+            self.page_turn = None;
             if let Err(end) = self.flush().await {
                 return end;
             }
@@ -192,6 +200,10 @@ impl<S: Socket> Connection<S> {
             }
             Some(done) = self.work.next(), if !self.work.is_empty() => return match done? {
                 Done::Event(event) => Ok(Some(*event)),
+                Done::Page(page, turn) => {
+                    self.page_turn = Some(turn);
+                    Ok(Some(Event::Page(*page)))
+                }
                 Done::Principal(principal) => {
                     let event = Event::Authorised(authority(&principal));
                     self.principal = *principal;
@@ -267,11 +279,29 @@ impl<S: Socket> Connection<S> {
                 self.verify(token);
                 Ok(())
             }
+            Effect::ReadPage(request) => {
+                self.read_page(request);
+                Ok(())
+            }
             effect => {
                 self.read(effect);
                 Ok(())
             }
         }
+    }
+
+    /// Reads a page for a device that is far behind when it is its tenant's turn, and makes a message of it in the same
+    /// turn, so that few pages are held at once however many devices are filled.
+    fn read_page(&self, request: PageRequest) {
+        let behind = usize::try_from(self.session.behind(&request)).unwrap_or(usize::MAX);
+        let about_bytes = behind.min(request.max_rows) * ABOUT_BYTES_PER_ENTRY;
+        let (store, turns) = (Arc::clone(&self.store), self.service.shared.pages.clone());
+        let tenant = self.principal.scope().tenant().clone();
+        self.work.push(Box::pin(async move {
+            let turn = turns.take(&tenant, about_bytes).await;
+            let page = store.page(request).await.map_err(|error| store_fault(&error))?;
+            Ok(Done::Page(Box::new(page), turn))
+        }));
     }
 
     /// Starts what only reads the store.
@@ -281,7 +311,6 @@ impl<S: Socket> Connection<S> {
         let work = async move {
             let event = match effect {
                 Effect::LoadStanding => Event::Standing(store.greeting(device).await?),
-                Effect::ReadPage(request) => Event::Page(store.page(request).await?),
                 Effect::Compare(totals) => {
                     Event::Answer(repair::compare(store.as_ref(), &grants, totals).await?)
                 }
@@ -290,6 +319,7 @@ impl<S: Socket> Connection<S> {
                 }
                 Effect::Send(_)
                 | Effect::SendShared(_)
+                | Effect::ReadPage(_)
                 | Effect::Submit(_)
                 | Effect::Verify(_)
                 | Effect::Close(_) => Event::Tick,
@@ -341,6 +371,7 @@ impl<S: Socket> Connection<S> {
         metrics.rows_sent.inc_by(rows as u64);
         let make = || message(frame);
         let message = self.service.prepare(&self.principal, entries, make).await;
+        self.page_turn = None;
         self.send(message).await
     }
 

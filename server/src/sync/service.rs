@@ -57,6 +57,9 @@ pub(super) struct Shared {
     committing: Turns,
     /// Whose turn it is to have a large message read or written.
     pub large_messages: Turns,
+    /// Whose turn it is to have a large page read, until that is a message: whoever holds one may wait for
+    /// `large_messages` as well, and never the other way round.
+    pub pages: Turns,
     lanes: Mutex<HashMap<TenantId, Weak<LaneHandle>>>,
     /// The newest connection of each device: an older one gives way to it.
     newest: Mutex<HashMap<(TenantId, DeviceId), watch::Sender<u64>>>,
@@ -82,6 +85,7 @@ impl SyncService {
             authenticator,
             committing: Turns::new(limits.large_commits, SMALL_COMMIT_BYTES),
             large_messages: Turns::new(limits.large_commits, SMALL_MESSAGE_BYTES),
+            pages: Turns::new(limits.large_commits, SMALL_MESSAGE_BYTES),
             limits,
             metrics,
             clock,

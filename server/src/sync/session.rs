@@ -211,6 +211,13 @@ impl Session {
         !answering_hello && self.submitted - self.answered < MAX_PUSHES_WITH_LANE
     }
 
+    /// How many commits the device lacks that asks for a page, as far as is known: it is one row for each at least.
+    #[must_use]
+    pub fn behind(&self, request: &PageRequest) -> u64 {
+        let least = request.scopes.iter().map(|scope| scope.after).min();
+        least.map_or(0, |least| self.heard_of.saturating_sub(least))
+    }
+
     /// What identifies the scopes of this session, for shared pages.
     #[must_use]
     pub const fn grants_hash(&self) -> Sum {
@@ -343,6 +350,7 @@ impl Session {
             return Err(fault(FaultCode::SchemaTooNew, message));
         }
         self.epoch = standing.head.epoch;
+        self.heard_of = self.heard_of.max(standing.head.seq);
         let refill = refill(hello, standing.head);
         let same_scopes = hello.scopes_hash == self.grants_hash;
         let fresh = hello.cursor == 0 && hello.positions.is_empty();

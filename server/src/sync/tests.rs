@@ -170,6 +170,23 @@ fn welcome_and_the_first_page_need_no_second_word_of_the_device() {
 }
 
 #[test]
+fn how_far_a_device_is_behind_is_known_before_its_page_is_read() {
+    let mut bench = Bench::new();
+    let behind = |bench: &Bench, effects: &[Effect]| bench.0.behind(request(effects).unwrap());
+    let effects = bench.greet(hello(0), 60);
+    assert_eq!(behind(&bench, &effects), 60);
+    let read = PageRead {
+        head: head(60),
+        rows: vec![row(20, "a")],
+        positions: vec![20, 45],
+        complete: false,
+        totals: Totals::new(),
+    };
+    let effects = bench.on(Event::Page(read));
+    assert_eq!(behind(&bench, &effects), 40);
+}
+
+#[test]
 fn who_is_overtaken_by_a_purge_on_the_way_is_filled_anew() {
     let page = |horizon, seq| {
         let read = PageRead {
