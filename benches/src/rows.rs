@@ -77,7 +77,7 @@ impl Bench {
                 "ratio at least 0.9; at most 0.05 fsyncs a row",
             ),
             Self::SmallDocuments => (
-                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what one edit sends, beside automerge alone.",
+                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what each of those edits sends, `.lone_edit`: one that is sent by itself; beside automerge alone.",
                 "reported; an edit at most 80 bytes; idle 0",
             ),
             Self::TextTraces => (

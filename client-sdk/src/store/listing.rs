@@ -111,11 +111,13 @@ pub(super) fn outbox(
     layout: &Layout,
     limit: usize,
 ) -> Result<Vec<OutboxEntry>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT bytes, answered FROM fs_outbox ORDER BY number LIMIT ?1")?;
-    let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut statement =
+        connection.prepare_cached("SELECT bytes, answered FROM fs_outbox ORDER BY number")?;
+    let mut rows = statement.query([])?;
     let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
+    while entries.len() < limit
+        && let Some(row) = rows.next()?
+    {
         let transaction = decode(&row.get::<_, Vec<u8>>(0)?)?;
         let answered: Option<i64> = row.get(1)?;
         entries.push(OutboxEntry {
@@ -137,11 +139,13 @@ pub(super) fn quarantine(
     layout: &Layout,
 ) -> Result<Vec<Quarantined>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT number, code, message, refused_index, since_ms, bytes FROM fs_quarantine ORDER BY number LIMIT ?1",
+        "SELECT number, code, message, refused_index, since_ms, bytes FROM fs_quarantine ORDER BY number",
     )?;
-    let mut rows = statement.query([i64::try_from(MAX_QUARANTINE_LISTED).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([])?;
     let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
+    while entries.len() < MAX_QUARANTINE_LISTED
+        && let Some(row) = rows.next()?
+    {
         let transaction = decode(&row.get::<_, Vec<u8>>(5)?)?;
         let code: String = row.get(1)?;
         entries.push(Quarantined {

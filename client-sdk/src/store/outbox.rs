@@ -139,13 +139,15 @@ impl Tx<'_> {
         max_bytes: usize,
         max_transactions: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, Failure> {
+        // No `LIMIT ?`: SQLite prepares such a statement anew each time that a limit is bound.
         let mut statement = self.connection.prepare_cached(
-            "SELECT number, bytes FROM fs_outbox WHERE number > ?1 AND answered IS NULL ORDER BY number LIMIT ?2",
+            "SELECT number, bytes FROM fs_outbox WHERE number > ?1 AND answered IS NULL ORDER BY number",
         )?;
-        let limit = i64::try_from(max_transactions).unwrap_or(i64::MAX);
-        let mut rows = statement.query(params![to_sql(after), limit])?;
+        let mut rows = statement.query([to_sql(after)])?;
         let (mut transactions, mut total): (Vec<(u64, Vec<u8>)>, usize) = (Vec::new(), 0);
-        while let Some(row) = rows.next()? {
+        while transactions.len() < max_transactions
+            && let Some(row) = rows.next()?
+        {
             let bytes: Vec<u8> = row.get(1)?;
             total += bytes.len();
             if total > max_bytes && !transactions.is_empty() {

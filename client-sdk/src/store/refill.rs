@@ -227,12 +227,12 @@ impl Tx<'_> {
     fn offer_newer_rows(&mut self, offers: &mut Offers) -> Result<(), Failure> {
         let mut after: (u16, Vec<u8>) = (0, Vec::new());
         loop {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT collection, id, before FROM fs_seen \
-                 WHERE (collection, id) > (?1, ?2) AND before IS NOT NULL ORDER BY collection, id LIMIT ?3",
-            )?;
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT collection, id, before FROM fs_seen WHERE (collection, id) > (?1, ?2) \
+                 AND before IS NOT NULL ORDER BY collection, id LIMIT {ROWS_PER_LOOK}",
+            ))?;
             let rows: Vec<(u16, [u8; 16], Vec<u8>)> = statement
-                .query_map(params![after.0, after.1, ROWS_PER_LOOK], |row| {
+                .query_map(params![after.0, after.1], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -257,17 +257,21 @@ impl Tx<'_> {
         if !self.known.scopes.may_write(scope) {
             return Ok(());
         }
-        // A deletion comes without what the server holds of the row, which may be less than what is known of it here. A
-        // restore that waits brings back what the server holds.
-        let sent = now.base()?.filter(RowState::is_deleted);
-        let mut merged = before.merge(sent.as_ref().unwrap_or(visible));
+        // What waits over the server's values and its word on whether the row lives is not the server's yet, and may be
+        // refused. A deletion comes without what the server holds of the row, which may be less than what is known of
+        // it here.
+        let known = match now.base()? {
+            Some(base) => RowState { cells: base.cells, life: base.life, ..visible.clone() },
+            None => visible.clone(),
+        };
+        let mut merged = before.merge(&known);
         // Documents are offered change by change.
-        merged.documents = visible.documents.clone();
+        merged.documents = known.documents.clone();
         if merged.is_deleted() {
             offers.graves.push((key, merged));
             return Ok(());
         }
-        if merged == *visible {
+        if merged == known {
             return Ok(());
         }
         self.offer(key, merged, offers)
@@ -279,7 +283,7 @@ impl Tx<'_> {
         for collection in layout.collections() {
             let sql = format!(
                 "SELECT ?1, id FROM \"{}\" AS held WHERE id > ?2 \
-                 AND NOT EXISTS (SELECT 1 FROM fs_seen WHERE collection = ?1 AND id = held.id) ORDER BY id LIMIT ?3",
+                 AND NOT EXISTS (SELECT 1 FROM fs_seen WHERE collection = ?1 AND id = held.id) ORDER BY id LIMIT {ROWS_PER_LOOK}",
                 collection.table()
             );
             self.settle_unseen_in(&sql, collection.id.0, refill, offers)?;
@@ -288,7 +292,7 @@ impl Tx<'_> {
             let sql = format!(
                 "SELECT collection, id FROM {table} AS held WHERE (collection, id) > (?1, ?2) AND NOT EXISTS \
                  (SELECT 1 FROM fs_seen WHERE collection = held.collection AND id = held.id) \
-                 ORDER BY collection, id LIMIT ?3"
+                 ORDER BY collection, id LIMIT {ROWS_PER_LOOK}"
             );
             self.settle_unseen_in(&sql, 0, refill, offers)?;
         }
@@ -306,9 +310,7 @@ impl Tx<'_> {
         loop {
             let mut statement = self.connection.prepare_cached(sql)?;
             let rows: Vec<(u16, [u8; 16])> = statement
-                .query_map(params![after.0, after.1, ROWS_PER_LOOK], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?
+                .query_map(params![after.0, after.1], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             drop(statement);
             let Some(last) = rows.last() else { return Ok(()) };

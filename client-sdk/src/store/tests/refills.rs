@@ -272,6 +272,35 @@ fn what_the_server_lost_comes_back_with_a_restore_that_waits() {
 }
 
 #[test]
+fn what_the_server_lost_comes_back_under_a_write_that_it_refuses() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = local.insert_item("old");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.update("items", id, &[("title", "refused".into())]));
+    let waiting = local.outbox();
+    restored.refuse.insert((local.id, waiting[0].0), ReasonCode::RowMissing);
+    restored.refill = Refill::NewEpoch;
+    local.greet(&restored);
+    restored.refill = Refill::No;
+    local.pages(restored.pages(&local.standing()));
+    assert_eq!(local.text("items", id, "title"), "refused");
+    let outcomes = restored.push(local.id, &waiting);
+    local.outcomes(outcomes);
+    assert_eq!(local.text("items", id, "title"), "new");
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    for device in [&local, &other] {
+        assert_eq!(device.text("items", id, "title"), "new");
+        device.check();
+    }
+}
+
+#[test]
 fn what_was_answered_and_had_not_come_back_is_offered_again() {
     let (local, mut server) = (Device::new(1), Server::new());
     local.sync_in_step(&mut server);
