@@ -30,6 +30,8 @@ const DOCUMENTS: usize = 10_000;
 const QUICK_DOCUMENTS: usize = 500;
 const EDITS: usize = 20;
 const PER_TRANSACTION: usize = 100;
+/// The document that automerge writes alone.
+const ONE_OF_THEM: usize = 4_711;
 /// Edits that go over the wire one by one.
 const LONE_EDITS: usize = 100;
 /// Until the server has given back what the edits took.
@@ -64,8 +66,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     edit_all(&client, &orders)?;
     client.wait_for(Goal::Synced, device::PATIENCE)?;
     let together = proxy.take();
-    for (number, order) in orders.iter().cycle().take(LONE_EDITS).enumerate() {
-        client.write(|t| t.edit_document("notes", *order, "body", &[edit(EDITS + number)]))?;
+    for (order, row) in orders.iter().enumerate().cycle().take(LONE_EDITS) {
+        client.write(|t| t.edit_document("notes", *row, "body", &[edit(order, EDITS)]))?;
         client.wait_for(Goal::Synced, device::PATIENCE)?;
     }
     let alone = proxy.take();
@@ -126,15 +128,15 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
 /// Creates the documents, in transactions of many.
 fn create(client: &Client, documents: usize) -> Outcome<Vec<RowId>> {
     let mut orders = Vec::with_capacity(documents);
-    for _ in 0..documents.div_ceil(PER_TRANSACTION) {
+    for batch in (0..documents).collect::<Vec<_>>().chunks(PER_TRANSACTION) {
         orders.extend(client.write(|t| {
             let mut made = Vec::with_capacity(PER_TRANSACTION);
-            for _ in 0..PER_TRANSACTION {
-                let order = t.insert("notes", None, &[("title", Value::from("work order"))])?;
+            for order in batch {
+                let row = t.insert("notes", None, &[("title", Value::from("work order"))])?;
                 let fields: Vec<DocumentEdit> =
-                    FIELDS.iter().map(|(key, value)| put(key, value)).collect();
-                t.edit_document("notes", order, "body", &fields)?;
-                made.push(order);
+                    written(*order).map(|(key, value)| put(key, &value)).collect();
+                t.edit_document("notes", row, "body", &fields)?;
+                made.push(row);
             }
             Ok(made)
         })?);
@@ -147,10 +149,10 @@ fn create(client: &Client, documents: usize) -> Outcome<Vec<RowId>> {
 fn edit_all(client: &Client, orders: &[RowId]) -> Outcome {
     let bar = progress("small_documents: edits", orders.len() * EDITS);
     for number in 0..EDITS {
-        for batch in orders.chunks(PER_TRANSACTION) {
+        for batch in orders.iter().enumerate().collect::<Vec<_>>().chunks(PER_TRANSACTION) {
             client.write(|t| {
-                for order in batch {
-                    t.edit_document("notes", *order, "body", &[edit(number)])?;
+                for (order, row) in batch {
+                    t.edit_document("notes", **row, "body", &[edit(*order, number)])?;
                 }
                 Ok(())
             })?;
@@ -169,26 +171,31 @@ fn put(key: &str, value: &str) -> DocumentEdit {
     }
 }
 
+/// What a document says at first. No two are alike: their changes would be the same bytes, which compress to nothing.
+fn written(order: usize) -> impl Iterator<Item = (&'static str, String)> {
+    FIELDS.iter().map(move |(key, value)| (*key, format!("{value} ({order})")))
+}
+
 /// One edit: another field each time.
-fn edit(number: usize) -> DocumentEdit {
-    let (key, value) = edited(number);
+fn edit(order: usize, number: usize) -> DocumentEdit {
+    let (key, value) = edited(order, number);
     put(key, &value)
 }
 
-fn edited(number: usize) -> (&'static str, String) {
-    (FIELDS[number % FIELDS.len()].0, format!("as of edit {number}"))
+fn edited(order: usize, number: usize) -> (&'static str, String) {
+    (FIELDS[number % FIELDS.len()].0, format!("as of edit {number} ({order})"))
 }
 
 /// How long the saved document and one of its changes are.
 fn with_automerge_alone() -> Outcome<(usize, usize)> {
     let mut document = AutoCommit::new();
-    for (key, value) in FIELDS {
+    for (key, value) in written(ONE_OF_THEM) {
         document.put(ROOT, key, value)?;
     }
     document.commit();
     let mut change = 0;
     for number in 0..EDITS {
-        let (key, value) = edited(number);
+        let (key, value) = edited(ONE_OF_THEM, number);
         document.put(ROOT, key, value)?;
         document.commit();
         change = document.get_last_local_change().ok_or("no change")?.raw_bytes().len();

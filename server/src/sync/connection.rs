@@ -1,18 +1,15 @@
 //! The task that drives one session over its socket.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Message;
 use bytes::Bytes;
 use farshore_api::envelope;
-use farshore_store::sync::{PageRead, PageRequest};
+use farshore_store::sync::PageRequest;
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
-use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -23,6 +20,7 @@ use super::repair;
 use super::service::{Newest, SyncService};
 use super::session::{Authority, Effect, Event, Session, Waits, begun_anew, fault};
 use super::turns::{SMALL_MESSAGE_BYTES, Turn};
+use super::under_way::{Done, UnderWay};
 use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
@@ -50,16 +48,6 @@ impl<S> Socket for S where
 {
 }
 
-/// Something that a session asked for and that takes its time.
-type Work = Pin<Box<dyn Future<Output = Result<Done, Fault>> + Send>>;
-
-enum Done {
-    Event(Box<Event>),
-    /// With the turn in which it becomes a message.
-    Page(Box<PageRead>, Turn),
-    Principal(Box<DevicePrincipal>),
-}
-
 /// One connected device.
 pub(super) struct Connection<S> {
     service: SyncService,
@@ -69,7 +57,7 @@ pub(super) struct Connection<S> {
     lane: Arc<LaneHandle>,
     session: Session,
     submitter: Submitter,
-    work: FuturesUnordered<Work>,
+    under_way: UnderWay,
     /// The turn of the page that has just been read, until it is a message.
     page_turn: Option<Turn>,
     unflushed_bytes: usize,
@@ -130,7 +118,6 @@ impl<S: Socket> Connection<S> {
         };
         let now_ms = service.shared.clock.now_ms();
         let session = Session::new(principal.device(), authority(&principal), waits, now_ms);
-        let work = FuturesUnordered::new();
         let mut connection = Self {
             service,
             principal,
@@ -139,7 +126,7 @@ impl<S: Socket> Connection<S> {
             lane,
             session,
             submitter,
-            work,
+            under_way: UnderWay::default(),
             page_turn: None,
             unflushed_bytes: 0,
         };
@@ -198,10 +185,10 @@ impl<S: Socket> Connection<S> {
                 self.reauthorise();
                 return Ok(None);
             }
-            Some(done) = self.work.next(), if !self.work.is_empty() => return match done? {
+            done = self.under_way.next() => return match done? {
                 Done::Event(event) => Ok(Some(*event)),
                 Done::Page(page, turn) => {
-                    self.page_turn = Some(turn);
+                    self.page_turn = turn;
                     Ok(Some(Event::Page(*page)))
                 }
                 Done::Principal(principal) => {
@@ -225,7 +212,7 @@ impl<S: Socket> Connection<S> {
 
     /// What a device may have under way is bounded: it waits in its own socket for the rest.
     fn may_read(&self) -> bool {
-        self.session.may_read() && self.work.len() < MAX_WORK_PER_CONNECTION
+        self.session.may_read() && self.under_way.len() < MAX_WORK_PER_CONNECTION
     }
 
     async fn received(
@@ -272,7 +259,8 @@ impl<S: Socket> Connection<S> {
             }
             Effect::Submit(push) => {
                 let submission = Submission { push, from: self.submitter.clone() };
-                self.lane.submit(submission).await.map_err(|_| End::Fault(internal()))
+                let taken = self.under_way.meanwhile(self.lane.submit(submission)).await;
+                taken.map_err(|_| End::Fault(internal()))
             }
             Effect::Close(fault) => Err(fault.into()),
             Effect::Verify(token) => {
@@ -297,11 +285,11 @@ impl<S: Socket> Connection<S> {
         let about_bytes = behind.min(request.max_rows) * ABOUT_BYTES_PER_ENTRY;
         let (store, turns) = (Arc::clone(&self.store), self.service.shared.pages.clone());
         let tenant = self.principal.scope().tenant().clone();
-        self.work.push(Box::pin(async move {
+        self.under_way.start(async move {
             let turn = turns.take(&tenant, about_bytes).await;
             let page = store.page(request).await.map_err(|error| store_fault(&error))?;
-            Ok(Done::Page(Box::new(page), turn))
-        }));
+            Ok(Done::Page(Box::new(page), Some(turn)))
+        });
     }
 
     /// Starts what only reads the store.
@@ -326,10 +314,10 @@ impl<S: Socket> Connection<S> {
             };
             Ok(event)
         };
-        self.work.push(Box::pin(async move {
+        self.under_way.start(async move {
             let event: Result<Event, StoreError> = work.await;
             event.map(|event| Done::Event(Box::new(event))).map_err(|error| store_fault(&error))
-        }));
+        });
     }
 
     fn reauthorise(&self) {
@@ -338,18 +326,18 @@ impl<S: Socket> Connection<S> {
         }
         let (authenticator, principal) =
             (self.service.shared.authenticator.clone(), self.principal.clone());
-        self.work.push(Box::pin(async move {
+        self.under_way.start(async move {
             let renewed = authenticator.reauthorise(&principal).await;
             renewed
                 .map(|principal| Done::Principal(Box::new(principal)))
                 .map_err(|error| auth_fault(&error))
-        }));
+        });
     }
 
     fn verify(&self, token: String) {
         let (authenticator, principal) =
             (self.service.shared.authenticator.clone(), self.principal.clone());
-        self.work.push(Box::pin(async move {
+        self.under_way.start(async move {
             let renewed = authenticator.device(&token).await.map_err(|error| auth_fault(&error))?;
             if renewed.device() != principal.device() || renewed.scope() != principal.scope() {
                 return Err(fault(
@@ -358,7 +346,7 @@ impl<S: Socket> Connection<S> {
                 ));
             }
             Ok(Done::Principal(Box::new(renewed)))
-        }));
+        });
     }
 
     async fn send_frame(&mut self, frame: &ServerFrame) -> Result<(), End> {
@@ -381,7 +369,8 @@ impl<S: Socket> Connection<S> {
         self.service.shared.metrics.message(Direction::Out, bytes);
         self.unflushed_bytes += bytes;
         let limit = self.send_limit();
-        match tokio::time::timeout(limit, self.socket.feed(message)).await {
+        let fed = tokio::time::timeout(limit, self.socket.feed(message));
+        match self.under_way.meanwhile(fed).await {
             Ok(Ok(())) if self.unflushed_bytes > self.service.shared.limits.session_queue_bytes => {
                 self.flush().await
             }
@@ -396,7 +385,8 @@ impl<S: Socket> Connection<S> {
         }
         self.unflushed_bytes = 0;
         let limit = self.send_limit();
-        match tokio::time::timeout(limit, self.socket.flush()).await {
+        let flushed = tokio::time::timeout(limit, self.socket.flush());
+        match self.under_way.meanwhile(flushed).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(End::Gone),
         }

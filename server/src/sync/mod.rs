@@ -3,9 +3,10 @@
 //! - [`session`]: one connection as a state machine.
 //! - [`lane`]: group commits of a tenant.
 //! - [`update`]: a commit on its way to all sessions.
-//! - [`turns`]: whose turn it is to make a large commit.
+//! - [`turns`]: whose turn it is to do large work.
 //! - [`page`]: the store's rows as the wire's pages.
 //! - [`connection`]: the task that drives one session over a socket.
+//! - [`under_way`]: what that task has asked for and waits for.
 //! - [`repair`]: finding the rows in which a device differs.
 //! - [`service`]: what http hands authenticated sockets to.
 
@@ -18,6 +19,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod under_way;
 mod update;
 
 pub use connection::Socket;
