@@ -17,6 +17,7 @@ const HEAD: &str = "\
 `cargo xtask bench -- --report docs/performance.md` measures and writes this page; `cargo xtask bench -- --help` has the options.
 Peers run in the same run on the same machine, in turns with ours, so that a ratio means more than a rate.
 Encryption and fsync are on in every leg unless a row says otherwise.
+What is missed, and why, stands in [performance-limits.md](performance-limits.md).
 A peer is measured where it is on the PATH, and a row whose peer is missing says so in its remark:
 
 - pgbench and Postgres, nats-server, and perf, which counts fsyncs: packages of the system.
