@@ -1,7 +1,7 @@
 //! Filling anew: below the horizon the server is right, in a new epoch what it lost is offered again.
 
 use farshore_sync_core::document::DocumentPath;
-use farshore_sync_core::ids::{CollectionId, ColumnId};
+use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{Cells, Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::replica::{StoreReply, StoreRequest};
@@ -13,11 +13,16 @@ use super::server::Server;
 
 const ITEMS: CollectionId = CollectionId(1);
 
-/// Greets with a refill and pulls; whether the outbox grew.
-fn refill(local: &Device, server: &mut Server, refill: Refill) -> bool {
+/// The device is told that it is filled anew.
+fn hear_of(local: &Device, server: &mut Server, refill: Refill) {
     server.refill = refill;
     local.greet(server);
     server.refill = Refill::No;
+}
+
+/// Greets with a refill and pulls; whether the outbox grew.
+fn refill(local: &Device, server: &mut Server, refill: Refill) -> bool {
+    hear_of(local, server, refill);
     let outcomes = server.push(local.id, &local.outbox());
     local.outcomes(outcomes);
     let mut grew = false;
@@ -245,59 +250,56 @@ fn a_deletion_that_the_server_lost_is_offered_again() {
     local.check();
 }
 
-#[test]
-fn what_the_server_lost_comes_back_with_a_restore_that_waits() {
-    let (local, mut server) = (Device::new(1), Server::new());
+/// A row that has the title "new" on the device, and "old" on the server that was restored.
+fn with_a_lost_title(local: &Device) -> (RowId, Server) {
+    let mut server = Server::new();
     let id = local.insert_item("old");
     local.sync_in_step(&mut server);
     let mut restored = server.clone();
     restored.epoch = 8;
     local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
     local.sync_in_step(&mut server);
-    local.write(|tx| tx.delete("items", id));
-    restored.refill = Refill::NewEpoch;
-    local.greet(&restored);
-    restored.refill = Refill::No;
-    let outcomes = restored.push(local.id, &local.outbox());
-    local.outcomes(outcomes);
-    local.write(|tx| tx.restore("items", id));
-    local.pages(restored.pages(&local.standing()));
+    (id, restored)
+}
+
+/// Every device shows the title that the lost server had.
+fn comes_back(local: &Device, mut restored: Server, id: RowId) {
     local.sync_in_step(&mut restored);
     let other = Device::new(2);
     other.sync_in_step(&mut restored);
-    for device in [&local, &other] {
+    for device in [local, &other] {
         assert_eq!(device.text("items", id, "title"), "new");
         device.check();
     }
 }
 
 #[test]
+fn what_the_server_lost_comes_back_with_a_restore_that_waits() {
+    let local = Device::new(1);
+    let (id, mut restored) = with_a_lost_title(&local);
+    local.write(|tx| tx.delete("items", id));
+    hear_of(&local, &mut restored, Refill::NewEpoch);
+    let outcomes = restored.push(local.id, &local.outbox());
+    local.outcomes(outcomes);
+    local.write(|tx| tx.restore("items", id));
+    local.pages(restored.pages(&local.standing()));
+    comes_back(&local, restored, id);
+}
+
+#[test]
 fn what_the_server_lost_comes_back_under_a_write_that_it_refuses() {
-    let (local, mut server) = (Device::new(1), Server::new());
-    let id = local.insert_item("old");
-    local.sync_in_step(&mut server);
-    let mut restored = server.clone();
-    restored.epoch = 8;
-    local.write(|tx| tx.update("items", id, &[("title", "new".into())]));
-    local.sync_in_step(&mut server);
+    let local = Device::new(1);
+    let (id, mut restored) = with_a_lost_title(&local);
     local.write(|tx| tx.update("items", id, &[("title", "refused".into())]));
     let waiting = local.outbox();
     restored.refuse.insert((local.id, waiting[0].0), ReasonCode::RowMissing);
-    restored.refill = Refill::NewEpoch;
-    local.greet(&restored);
-    restored.refill = Refill::No;
+    hear_of(&local, &mut restored, Refill::NewEpoch);
     local.pages(restored.pages(&local.standing()));
     assert_eq!(local.text("items", id, "title"), "refused");
     let outcomes = restored.push(local.id, &waiting);
     local.outcomes(outcomes);
     assert_eq!(local.text("items", id, "title"), "new");
-    local.sync_in_step(&mut restored);
-    let other = Device::new(2);
-    other.sync_in_step(&mut restored);
-    for device in [&local, &other] {
-        assert_eq!(device.text("items", id, "title"), "new");
-        device.check();
-    }
+    comes_back(&local, restored, id);
 }
 
 #[test]
@@ -530,9 +532,7 @@ fn what_was_refused_for_the_lack_of_its_row_is_not_offered_with_it() {
     restored.epoch = 8;
     let id = local.insert_item("x");
     local.sync_in_step(&mut server);
-    restored.refill = Refill::NewEpoch;
-    local.greet(&restored);
-    restored.refill = Refill::No;
+    hear_of(&local, &mut restored, Refill::NewEpoch);
     let pages = restored.pages(&local.standing());
     // Written after the greeting: its answer comes after the page.
     local.write(|tx| tx.increment("items", id, "stock", 5));
