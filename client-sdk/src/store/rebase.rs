@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::row_sum;
 use farshore_sync_core::document::ChangeHash;
+use farshore_sync_core::hlc::Stamp;
 use farshore_sync_core::ids::ColumnId;
 use farshore_sync_core::mutation::Op;
-use farshore_sync_core::row::RowState;
+use farshore_sync_core::row::{ApplyError, RowState};
 
 use super::error::Failure;
 use super::numbers::ScopeNumber;
@@ -18,6 +19,9 @@ use super::pending::{Numbers, Pending};
 use super::progress::to_sql;
 use super::rows::{Head, RowKey, Stored};
 use super::transaction::Tx;
+
+/// What an operation makes of a row.
+type Apply = fn(Option<RowState>, Op, Stamp, Option<&ChangeHash>) -> Result<RowState, ApplyError>;
 
 /// The server's state of a row.
 #[derive(Debug)]
@@ -93,8 +97,28 @@ impl Tx<'_> {
     pub(super) fn overlay(
         &mut self,
         key: RowKey,
+        state: Option<RowState>,
+        numbers: &Numbers,
+    ) -> Result<Option<RowState>, Failure> {
+        self.lay_over(key, state, numbers, RowState::apply)
+    }
+
+    /// The state with what the server has done to it by transactions that it took.
+    pub(super) fn with_taken(
+        &mut self,
+        key: RowKey,
+        state: Option<RowState>,
+        numbers: &Numbers,
+    ) -> Result<Option<RowState>, Failure> {
+        self.lay_over(key, state, numbers, apply_taken)
+    }
+
+    fn lay_over(
+        &mut self,
+        key: RowKey,
         mut state: Option<RowState>,
         numbers: &Numbers,
+        apply: Apply,
     ) -> Result<Option<RowState>, Failure> {
         for number in numbers.iter() {
             let read = self.transaction(number)?;
@@ -114,31 +138,13 @@ impl Tx<'_> {
                     Some(before) => before.not_done_yet(op, stamp),
                     None => op,
                 };
-                let applied = RowState::apply(state.clone(), op, stamp, new_change.as_ref());
+                let applied = apply(state.clone(), op, stamp, new_change.as_ref());
                 if let Ok(changed) = applied {
                     state = Some(changed);
                 }
             }
         }
         Ok(state)
-    }
-
-    /// The state with what the server has done to it by transactions that it took. Where the row is deleted for all that
-    /// is known here, it was not there: another device had brought it back.
-    pub(super) fn with_taken(
-        &mut self,
-        key: RowKey,
-        state: Option<RowState>,
-        numbers: &Numbers,
-    ) -> Result<Option<RowState>, Failure> {
-        let buried = state.as_ref().filter(|state| state.is_deleted()).cloned();
-        let known = self.overlay(key, state, numbers)?;
-        let (Some(buried), Some(known)) = (buried, &known) else { return Ok(known) };
-        if !known.is_deleted() {
-            return Ok(Some(known.clone()));
-        }
-        let living = self.overlay(key, Some(RowState { life: None, ..buried }), numbers)?;
-        Ok(living.map(|living| RowState { life: known.life, ..living }))
     }
 
     /// Takes transactions out of the pending lists of the rows that they touch, and lays those rows anew.
@@ -290,6 +296,24 @@ impl Tx<'_> {
         self.touched.outbox = true;
         Ok(())
     }
+}
+
+/// Like [`RowState::apply`], of what the server took. Where the row is deleted for all that is known here, it was not
+/// there: another device had brought it back.
+fn apply_taken(
+    row: Option<RowState>,
+    op: Op,
+    stamp: Stamp,
+    new_change: Option<&ChangeHash>,
+) -> Result<RowState, ApplyError> {
+    let buried = match (&row, &op) {
+        (_, Op::Delete | Op::Restore | Op::Offer { .. }) => None,
+        (row, _) => row.as_ref().and_then(|row| row.life).filter(|life| life.deleted),
+    };
+    let Some(life) = buried else { return RowState::apply(row, op, stamp, new_change) };
+    let living = row.map(|row| RowState { life: None, ..row });
+    let changed = RowState::apply(living, op, stamp, new_change)?;
+    Ok(RowState { life: Some(life), ..changed })
 }
 
 /// One of the changes of a document. Which one goes with which mutation does not matter: a summary is a sum.

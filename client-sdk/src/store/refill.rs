@@ -16,7 +16,6 @@ use rusqlite::params;
 
 use super::documents::DocumentKey;
 use super::error::Failure;
-use super::numbers::ScopeNumber;
 use super::pending::{Numbers, Pending};
 use super::progress::{from_sql, to_sql};
 use super::rebase::{Base, Landed};
@@ -375,9 +374,11 @@ impl Tx<'_> {
                 self.post_offers(offers)?;
             }
             let document = (key, ColumnId(column));
-            let scope: Option<ScopeNumber> = self.head(key)?.and_then(|head| head.scope);
+            let stored = self.load(key)?;
+            let scope = stored.as_ref().and_then(|stored| stored.head.scope);
             if scope.is_some_and(|scope| self.known.scopes.may_write(scope)) {
-                self.offer_stale_of(document, offers)?;
+                let base = stored.map(|stored| stored.base()).transpose()?.flatten();
+                self.offer_stale_of(document, base.is_some_and(|base| base.is_deleted()), offers)?;
             } else {
                 self.connection
                     .prepare_cached(
@@ -391,9 +392,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A deleted row comes without its changes, and takes only those that it has: which of them that are is not known
+    /// here, so that each is offered by itself.
     fn offer_stale_of(
         &mut self,
         document: DocumentKey,
+        of_deleted_row: bool,
         offers: &mut Offers,
     ) -> Result<(), Failure> {
         let ((collection, row), column) = document;
@@ -428,6 +432,10 @@ impl Tx<'_> {
             // The number that the transaction under way will have.
             let number = to_sql(self.known.progress.next_number);
             statement.execute(params![collection.0, row.as_bytes(), column.0, place, number])?;
+            drop(statement);
+            if of_deleted_row {
+                self.post_offers(offers)?;
+            }
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ macro_rules! conformance_suite {
                 only_changes_after_the_cursor_come,
                 a_row_that_moved_to_a_later_page_brings_its_changes,
                 a_change_twice_is_kept_once,
+                a_deleted_row_takes_a_change_that_it_has,
                 a_missing_dependency_is_named,
                 all_changes_come_to_the_scope_that_a_row_enters,
                 all_changes_come_with_a_row_that_is_restored,

@@ -33,7 +33,8 @@ impl RowState {
     /// The row after a mutation under a stamp; `row` is `None` where the row does not exist yet.
     ///
     /// For a document change the caller says by `new_change` whether the document gains it: a change that it
-    /// has already does not count twice. Whether values fit the schema is checked elsewhere.
+    /// has already does not count twice, nor does it matter to a deleted row. Whether values fit the schema is
+    /// checked elsewhere.
     ///
     /// # Errors
     /// See [`ApplyError`].
@@ -47,6 +48,10 @@ impl RowState {
             (Some(row), Op::Restore | Op::Delete | Op::Offer { .. }) => row,
             (Some(row), _) if row.is_deleted() && bugs::planted(Bug::EditRevivesRow) => {
                 Self { life: None, ..row }
+            }
+            // Whoever offers it to a restored server cannot know that it is there: deleted rows come without changes.
+            (Some(row), Op::Document { .. }) if row.is_deleted() && new_change.is_none() => {
+                return Ok(row);
             }
             (Some(row), _) if row.is_deleted() => return Err(ApplyError::RowDeleted),
             (Some(row), _) => row,

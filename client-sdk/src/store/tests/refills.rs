@@ -397,6 +397,36 @@ fn what_was_taken_on_a_row_that_is_deleted_here_is_offered_to_the_next_server() 
 }
 
 #[test]
+fn what_was_taken_before_its_own_restore_is_offered_to_the_next_server() {
+    let (local, away, mut server) = (Device::new(2), Device::new(1), Server::new());
+    let id = local.insert_item("old");
+    for device in [&local, &away] {
+        device.sync_in_step(&mut server);
+    }
+    let mut second = server.clone();
+    second.epoch = 8;
+    let mut third = second.clone();
+    third.epoch = 9;
+    away.write(|tx| tx.delete("items", id));
+    local.write(|tx| {
+        tx.update("items", id, &[("title", "new".into())])?;
+        tx.restore("items", id)
+    });
+    // The first server knows it as deleted, and the second one takes what was written: it never heard of that.
+    away.sync_in_step(&mut server);
+    local.pull(&server);
+    local.greet(&second);
+    let outcomes = second.push(local.id, &local.outbox());
+    assert!(outcomes.iter().all(|outcome| outcome.refused.is_none()));
+    local.outcomes(outcomes);
+    refill(&local, &mut third, Refill::NewEpoch);
+    local.sync_in_step(&mut third);
+    assert_eq!(local.text("items", id, "title"), "new");
+    assert_eq!(third.rows[&(ITEMS, id)].state.value(ColumnId(1)), Some(&"new".into()));
+    local.check();
+}
+
+#[test]
 fn what_was_taken_on_a_row_that_was_refused_here_is_offered_to_the_next_server() {
     let (local, other, mut first) = (Device::new(1), Device::new(2), Server::new());
     let (mut second, id) = (first.clone(), local.insert_item("old"));
@@ -596,6 +626,32 @@ fn what_a_grave_holds_is_offered_although_its_document_changes_are_refused() {
     local.write(|tx| tx.restore("notes", note));
     local.sync_in_step(&mut restored);
     assert_eq!(local.text("notes", note, "title"), "newer");
+    local.check();
+}
+
+#[test]
+fn changes_that_a_deleted_row_has_stay_although_others_are_refused() {
+    let path = DocumentPath::from(["text"]);
+    let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let note = local.write(|tx| tx.insert("notes", None, &[]));
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "kept"));
+    for device in [&local, &away] {
+        device.sync_in_step(&mut server);
+    }
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 4, 0, " and lost"));
+    local.sync_in_step(&mut server);
+    away.write(|tx| tx.delete("notes", note));
+    refill(&away, &mut restored, Refill::NewEpoch);
+    // It comes as a deleted row, without a word on its changes.
+    refill(&local, &mut restored, Refill::NewEpoch);
+    local.sync_in_step(&mut restored);
+    local.write(|tx| tx.restore("notes", note));
+    let text = || local.store.document_text("notes", note, "body", &path).unwrap();
+    assert_eq!(text().as_deref(), Some("kept"));
+    local.sync_in_step(&mut restored);
+    assert_eq!(text().as_deref(), Some("kept"));
     local.check();
 }
 

@@ -292,12 +292,12 @@ impl Server {
         for (key, row) in
             self.rows.iter().filter(|(_, row)| row.scope == *scope && row.seq > position)
         {
-            let payload = match row.state.life {
-                Some(life) if life.deleted => RowPayload::Deleted(life.stamp),
-                _ => RowPayload::State(row.state.encode().into()),
+            let (payload, chunks) = match row.state.life {
+                Some(life) if life.deleted => (RowPayload::Deleted(life.stamp), Vec::new()),
+                _ => (RowPayload::State(row.state.encode().into()), Self::chunks_of(*key, row)),
             };
             let entry = RowEntry { scope: index, collection: key.0, row: key.1, payload };
-            found.push((row.seq, entry, Self::chunks_of(*key, row)));
+            found.push((row.seq, entry, chunks));
         }
         for ((_, key), seq) in
             self.departures.iter().filter(|((left, _), seq)| left == scope && **seq > position)

@@ -98,6 +98,21 @@ pub async fn a_change_twice_is_kept_once(storage: &dyn Storage) {
     assert_eq!(store.chunks(note(1)).await.unwrap(), chunks_of(&changes));
 }
 
+/// A deleted row gains no change, and one that it has already harms nobody: whoever fills anew cannot see it.
+pub async fn a_deleted_row_takes_a_change_that_it_has(storage: &dyn Storage) {
+    let store = sample_store(storage).await;
+    let (mut device, mut other) = (Device::new(1), Device::new(2));
+    let changes = body(&["a", "b"]);
+    device.commit(&store, [insert_note(1, "x"), change(note(1), BODY, &changes[0])]).await;
+    device.commit(&store, [delete(note(1))]).await;
+    let known = other.commit(&store, type_body(&changes[..1])).await;
+    assert_eq!(known.rows, [], "nothing is new");
+    let new = other.refused(&store, type_body(&changes[1..])).await;
+    assert_eq!(new, ReasonCode::RowDeleted);
+    device.commit(&store, [restore(note(1))]).await;
+    assert_eq!(store.chunks(note(1)).await.unwrap(), chunks_of(&changes[..1]));
+}
+
 /// A change that builds on a missing one is refused until that one is there.
 pub async fn a_missing_dependency_is_named(storage: &dyn Storage) {
     let store = sample_store(storage).await;
