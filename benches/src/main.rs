@@ -13,7 +13,7 @@
 //!   store push, and the socket of one.
 //! - [`generator`], [`drive`]: processes of their own that make the load, and how busy they and the server were.
 //! - [`pushing`], [`crowd`], [`receiving`]: what they do: push, stay connected, receive.
-//! - [`sqlite`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`]: the peers.
+//! - [`sqlite`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`], [`document_engines`]: the peers.
 //! - [`proxy`], [`wire_bytes`]: what goes over the wire, byte by byte, and what of it is values.
 //! - [`latencies`], [`base64`]: how long things took, and bytes, as one process tells another.
 //! - [`machine`], [`syncs`]: the disk's fsync, memory and processor time of processes, and how often one syncs.
@@ -27,6 +27,7 @@ mod clock_storage;
 mod connection;
 mod crowd;
 mod device;
+mod document_engines;
 mod drive;
 mod driver;
 mod durable_push;

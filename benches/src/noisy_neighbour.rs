@@ -39,6 +39,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let (mut with_p50, mut alone_p50) = (Vec::new(), Vec::new());
     let mut beside = || {
         leg += 1;
+        server.wait_until_idle()?;
         let neighbours = side.neighbours(&format!("noisy-{leg}"))?;
         let victim = side.victim(&format!("quiet-beside-{leg}"))?;
         let mut neighbours = Generator::start(&PushUntilEnough(neighbours))?;
@@ -59,6 +60,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let mut turn = 0;
     let mut alone = || {
         turn += 1;
+        server.wait_until_idle()?;
         let victim = side.victim(&format!("quiet-{turn}"))?;
         let measured = Drive::default().run(&victim, &[server.process()])?;
         alone_p50.push(measured.ms_at(0.5));

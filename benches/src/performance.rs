@@ -22,6 +22,7 @@ A peer is measured where it is on the PATH, and a row whose peer is missing says
 
 - pgbench and Postgres, nats-server, and perf, which counts fsyncs: packages of the system.
 - durable-streams-server: `cargo install durable-streams --version 0.1.5 --locked`.
+- document-peers, which has yrs and loro: `cargo install --path benches/document-peers --locked`.
 ";
 /// The plots beside the page.
 const PLOT: &str = "performance-ratios.svg";

@@ -69,7 +69,7 @@ impl Bench {
                 "at most 48 bytes a row",
             ),
             Self::NoisyNeighbour => (
-                "How long 99 of 100 writes of a tenant take while another tenant pushes as fast as it is answered, against the same writes alone.",
+                "How long 99 of 100 writes of a tenant take while another tenant pushes as fast as it is answered, against the same writes alone on a server that is at rest before.",
                 "ratio at most 1.3",
             ),
             Self::HotTenants => (
@@ -77,7 +77,7 @@ impl Bench {
                 "ratio at least 0.9; at most 0.05 fsyncs a row",
             ),
             Self::SmallDocuments => (
-                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what each of those edits sends, `.lone_edit`: one that is sent by itself; beside automerge alone.",
+                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what each of those edits sends, `.lone_edit`: one that is sent by itself; beside automerge, yrs and loro alone, in memory.",
                 "reported; an edit at most 80 bytes; idle 0",
             ),
             Self::TextTraces => (

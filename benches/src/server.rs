@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 
 use farshore_api::tokens::MintedToken;
 
+use crate::machine::Busy;
 use crate::outcome::{Outcome, ensure};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
+const IDLE_LOOK: Duration = Duration::from_millis(500);
+/// Of a processor, while it is asked nothing.
+const IDLE_SHARE: f64 = 0.02;
 /// What makes the tenants go to Postgres.
 const POSTGRES: &str = "kind = \"postgres\"";
 
@@ -98,6 +103,20 @@ impl Server {
     /// Its process.
     pub fn process(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Waits until it has nothing left to do of what was asked of it before.
+    pub fn wait_until_idle(&self) -> Outcome {
+        let started = Instant::now();
+        loop {
+            let busy = Busy::of(self.process());
+            std::thread::park_timeout(IDLE_LOOK);
+            // Where the system does not say, nobody can tell.
+            if busy.share().is_none_or(|share| share < IDLE_SHARE) {
+                return Ok(());
+            }
+            ensure(started.elapsed() < IDLE_WITHIN, || "the server does not come to rest".into())?;
+        }
     }
 
     /// Lets it end by itself, so that every file is as it leaves them.

@@ -1,19 +1,18 @@
 //! `small_documents`: many work orders, each a document of 8 fields that is edited 20 times: what they take on the
 //! device and on the server, what one edit costs on the wire, and what the server holds in memory for all of them
-//! while nobody touches them. Beside it stands what automerge alone makes of one such document.
+//! while nobody touches them. Beside it stands what document engines alone make of one such document.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use automerge::transaction::Transactable as _;
-use automerge::{AutoCommit, ROOT};
 use farshore_client::{Client, Goal};
 use farshore_sync_core::document::{DocumentEdit, DocumentPath, NewValue, Scalar};
 use farshore_sync_core::ids::RowId;
 use farshore_sync_core::value::Value;
 
 use crate::device;
+use crate::document_engines::{self, Edited, MISSING, Peers};
 use crate::flights::SCHEMA;
 use crate::legs::progress;
 use crate::machine;
@@ -30,7 +29,7 @@ const DOCUMENTS: usize = 10_000;
 const QUICK_DOCUMENTS: usize = 500;
 const EDITS: usize = 20;
 const PER_TRANSACTION: usize = 100;
-/// The document that automerge writes alone.
+/// The document that the engines write alone.
 const ONE_OF_THEM: usize = 4_711;
 /// Edits that go over the wire one by one.
 const LONE_EDITS: usize = 100;
@@ -79,50 +78,45 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let on_server = stored_under(home.path())?.saturating_sub(empty);
     let on_device = sqlite::used_bytes(&device::behind_the_sdk(dir.path())?)?;
 
-    let (saved, change) = with_automerge_alone()?;
+    let one = one_of_them();
+    let automerge = document_engines::automerge(&one)?;
+    let peers = document_engines::peers(&one)?;
     let each = |bytes: f64| bytes / documents as f64;
     let note = format!(
         "{NAME}: {documents} documents of 8 fields, {EDITS} edits each: {} bytes up, {} down in transactions of \
          {PER_TRANSACTION}, answers and checkpoints included; lone edits: {} up, {} down for {LONE_EDITS}; the server's own memory {memory_before:.1} MiB before, {memory_after:.1} MiB after",
         together.up, together.down, alone.up, alone.down
     );
-    let reference = "automerge alone: one such document, saved";
-    Ok(vec![
-        Figure::against(
-            NAME,
-            each(on_server as f64),
-            "bytes a document on the server",
-            reference,
-            saved as f64,
-        )
-        .noted(note),
-        Figure::against(
-            "small_documents.device",
-            each(on_device as f64),
-            "bytes a document on the device",
-            reference,
-            saved as f64,
-        ),
-        Figure::against(
-            "small_documents.edit",
-            together.up as f64 / (documents * EDITS) as f64,
-            "bytes an edit from the device",
-            "automerge alone: one change",
-            change as f64,
-        ),
-        Figure::against(
-            "small_documents.lone_edit",
-            alone.up as f64 / LONE_EDITS as f64,
-            "bytes an edit from the device",
-            "automerge alone: one change",
-            change as f64,
-        ),
+    let stored = each(on_server as f64);
+    let edit = together.up as f64 / (documents * EDITS) as f64;
+    let against = |name: &str, value, unit, (reference, theirs): (&str, usize)| {
+        Figure::against(&format!("{NAME}{name}"), value, unit, reference, theirs as f64)
+    };
+    let on_the_server = "bytes a document on the server";
+    let from_the_device = "bytes an edit from the device";
+    let saved = ("automerge alone: one such document, saved", automerge.saved);
+    let change = ("automerge alone: one change", automerge.change);
+    let mut figures = vec![
+        against("", stored, on_the_server, saved).noted(note),
+        against(".device", each(on_device as f64), "bytes a document on the device", saved),
+        against(".edit", edit, from_the_device, change),
+        against(".lone_edit", alone.up as f64 / LONE_EDITS as f64, from_the_device, change),
         Figure::alone(
             "small_documents.idle_memory",
             memory_after - memory_before,
             "MiB for all, while nobody touches them",
         ),
-    ])
+    ];
+    match peers {
+        Some(Peers { yrs, loro }) => figures.extend([
+            against(".yrs", stored, on_the_server, ("yrs alone, saved; it forgets", yrs.saved)),
+            against(".loro", stored, on_the_server, ("loro alone, saved", loro.saved)),
+            against(".edit.yrs", edit, from_the_device, ("yrs alone: one change", yrs.change)),
+            against(".edit.loro", edit, from_the_device, ("loro alone: one change", loro.change)),
+        ]),
+        None => figures[0] = figures[0].clone().remarked(MISSING),
+    }
+    Ok(figures)
 }
 
 /// Creates the documents, in transactions of many.
@@ -186,21 +180,13 @@ fn edited(order: usize, number: usize) -> (&'static str, String) {
     (FIELDS[number % FIELDS.len()].0, format!("as of edit {number} ({order})"))
 }
 
-/// How long the saved document and one of its changes are.
-fn with_automerge_alone() -> Outcome<(usize, usize)> {
-    let mut document = AutoCommit::new();
-    for (key, value) in written(ONE_OF_THEM) {
-        document.put(ROOT, key, value)?;
+/// What the engines write alone.
+fn one_of_them() -> Edited {
+    let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+    Edited {
+        fields: written(ONE_OF_THEM).map(owned).collect(),
+        edits: (0..EDITS).map(|number| owned(edited(ONE_OF_THEM, number))).collect(),
     }
-    document.commit();
-    let mut change = 0;
-    for number in 0..EDITS {
-        let (key, value) = edited(ONE_OF_THEM, number);
-        document.put(ROOT, key, value)?;
-        document.commit();
-        change = document.get_last_local_change().ok_or("no change")?.raw_bytes().len();
-    }
-    Ok((document.save().len(), change))
 }
 
 /// The bytes of all files below a directory.
