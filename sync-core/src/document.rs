@@ -62,7 +62,7 @@ impl fmt::Debug for ChangeHash {
     }
 }
 
-/// One sound change: made by an edit, or read by [`inspect`].
+/// One sound change: made by an edit, or read by [`inspect`] or [`read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
@@ -78,6 +78,7 @@ pub struct Change {
     pub operations: usize,
     /// The chunk as stored and sent.
     pub bytes: Vec<u8>,
+    parsed: automerge::Parsed,
 }
 
 /// What a field of a document holds.
@@ -238,7 +239,23 @@ pub trait Document: fmt::Debug + Send + Sync {
 ///
 /// The bytes are not exactly one sound change within the bounds of this module.
 pub fn inspect(bytes: &[u8]) -> Result<Change, DocumentError> {
-    automerge::inspect(bytes)
+    Ok(Change { parsed: automerge::Parsed::default(), ..read(bytes)? })
+}
+
+/// The same for a change that is to be applied soon: what the engine read stays in memory, several times as long as the
+/// chunk, so that applying does not read it once more.
+///
+/// # Errors
+///
+/// As for [`inspect`].
+pub fn read(bytes: &[u8]) -> Result<Change, DocumentError> {
+    automerge::read(bytes)
+}
+
+/// The first bytes of the hash of a change, as its chunk claims them; `None` where it is too short.
+#[must_use]
+pub fn claimed_checksum(bytes: &[u8]) -> Option<&[u8]> {
+    chunk::claimed_checksum(bytes)
 }
 
 /// The first change of every document with these fields at its root; `None` without fields.

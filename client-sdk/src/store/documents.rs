@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use farshore_sync_core::document::{self, Change, ChangeHash, Document, DocumentError, inspect};
+use farshore_sync_core::document::{
+    self, Change, ChangeHash, Document, DocumentError, claimed_checksum, inspect, read,
+};
 use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId};
 use farshore_sync_core::mutation::Op;
 use farshore_sync_core::row::RowState;
@@ -141,17 +143,14 @@ impl Tx<'_> {
 
     /// Stores a change that the server sent, or marks one that is stored as confirmed.
     pub(super) fn add_server_change(&mut self, entry: &ChunkEntry) -> Result<(), Failure> {
-        let change =
-            inspect(&entry.change).map_err(|error| Failure::protocol(error.to_string()))?;
         let key = ((entry.collection, entry.row), entry.column);
-        let known = self
-            .connection
-            .prepare_cached(
-                "UPDATE fs_chunks SET number = NULL, stale = 0 \
-                 WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND hash = ?4",
-            )?
-            .execute(params![key.0.0.0, key.0.1.as_bytes(), key.1.0, change.hash.0])?;
-        if known == 0 {
+        let mut new = None;
+        if !self.confirm_same_bytes(key, &entry.change)? {
+            let change =
+                read(&entry.change).map_err(|error| Failure::protocol(error.to_string()))?;
+            new = (!self.confirm(key, change.hash)?).then_some(change);
+        }
+        if let Some(change) = new {
             self.insert_change(key, change.hash, None, &change.bytes)?;
             self.work.dirty.insert(key);
             self.work.incoming.entry(key).or_default().push(change);
@@ -160,6 +159,36 @@ impl Tx<'_> {
             self.work.dirty.insert(key);
         }
         Ok(())
+    }
+
+    /// Confirms a change that is stored; whether it is.
+    fn confirm(
+        &self,
+        ((collection, row), column): DocumentKey,
+        hash: ChangeHash,
+    ) -> Result<bool, Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE fs_chunks SET number = NULL, stale = 0 \
+             WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND hash = ?4",
+        )?;
+        Ok(statement.execute(params![collection.0, row.as_bytes(), column.0, hash.0])? > 0)
+    }
+
+    /// The same for one that is stored in these very bytes: they were read when they came here first, as this device's
+    /// own were when it made them.
+    fn confirm_same_bytes(
+        &self,
+        ((collection, row), column): DocumentKey,
+        bytes: &[u8],
+    ) -> Result<bool, Failure> {
+        let Some(first) = claimed_checksum(bytes) else { return Ok(false) };
+        let last = [first, &[u8::MAX; size_of::<ChangeHash>()]].concat();
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE fs_chunks SET number = NULL, stale = 0 \
+             WHERE collection = ?1 AND id = ?2 AND column_id = ?3 AND hash BETWEEN ?4 AND ?5 AND bytes = ?6",
+        )?;
+        let same = params![collection.0, row.as_bytes(), column.0, first, last, bytes];
+        Ok(statement.execute(same)? > 0)
     }
 
     fn insert_change(

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use ::automerge::transaction::{CommitOptions, Transactable as _};
 use ::automerge::{ActorId, Automerge, PatchLog, ReadDoc as _, TextEncoding};
@@ -23,17 +24,33 @@ use super::{
 type EngineChange = ::automerge::Change;
 type EngineHash = ::automerge::ChangeHash;
 
+/// What the engine read of a change, where it was kept. It is no part of what the change is.
+#[derive(Clone, Default)]
+pub(super) struct Parsed(Option<Arc<EngineChange>>);
+
+impl PartialEq for Parsed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Parsed {}
+
+impl fmt::Debug for Parsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "kept" } else { "not kept" })
+    }
+}
+
 /// Bounds, parses and verifies a chunk.
-pub(super) fn inspect(bytes: &[u8]) -> Result<Change, DocumentError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Change, DocumentError> {
     chunk::check_bounds(bytes)?;
     let parsed = parse(bytes)?;
     if chunk::claimed_checksum(bytes) != parsed.hash().0.get(..4) {
         return Err(DocumentError::Damaged("its checksum is wrong".to_owned()));
     }
-    if parsed.actor_id().to_bytes() == GENESIS_ACTOR {
-        return Err(DocumentError::ReservedActor);
-    }
-    Ok(describe(&parsed, bytes.to_vec()))
+    let change = by_an_editor(&parsed, bytes.to_vec())?;
+    Ok(Change { parsed: Parsed(Some(Arc::new(parsed))), ..change })
 }
 
 fn parse(bytes: &[u8]) -> Result<EngineChange, DocumentError> {
@@ -41,6 +58,11 @@ fn parse(bytes: &[u8]) -> Result<EngineChange, DocumentError> {
         Ok(parsed) => parsed.map_err(|error| DocumentError::Damaged(error.to_string())),
         Err(_) => Err(DocumentError::Damaged("the engine fails on it".to_owned())),
     }
+}
+
+fn by_an_editor(parsed: &EngineChange, bytes: Vec<u8>) -> Result<Change, DocumentError> {
+    let change = describe(parsed, bytes);
+    if change.actor == GENESIS_ACTOR { Err(DocumentError::ReservedActor) } else { Ok(change) }
 }
 
 fn describe(parsed: &EngineChange, bytes: Vec<u8>) -> Change {
@@ -51,6 +73,15 @@ fn describe(parsed: &EngineChange, bytes: Vec<u8>) -> Change {
         sequence: parsed.seq(),
         operations: parsed.len(),
         bytes,
+        parsed: Parsed::default(),
+    }
+}
+
+/// What the engine reads of a change that was found sound.
+fn engine_change(change: &Change) -> Result<Arc<EngineChange>, DocumentError> {
+    match &change.parsed.0 {
+        Some(parsed) => Ok(Arc::clone(parsed)),
+        None => parse(&change.bytes).map(Arc::new),
     }
 }
 
@@ -116,19 +147,19 @@ impl AutomergeDocument {
     ) -> Result<Self, DocumentError> {
         let mut engine = new_engine(actor);
         if let Some(genesis) = genesis {
-            engine = extend(&engine, &[parse(&genesis.bytes)?])
+            engine = extend(&engine, &[engine_change(genesis)?])
                 .map_err(|reason| DocumentError::Unfit { change: genesis.hash, reason })?;
         }
         let mut totals = Totals::default();
-        let mut inspected = Vec::new();
+        let mut lacking = Vec::new();
         for (index, bytes) in changes.enumerate() {
             let in_chunk = |source| DocumentError::Chunk { index, source: Box::new(source) };
-            let change = inspect(bytes).map_err(in_chunk)?;
+            let change = read(bytes).map_err(in_chunk)?;
             totals = totals.with([&change])?;
-            inspected.push(change);
+            lacking.push(change);
         }
         let mut document = Self { engine, totals: Totals::default(), broken: false };
-        document.apply(&inspected)?;
+        document.apply(&lacking)?;
         Ok(document)
     }
 
@@ -171,7 +202,7 @@ impl AutomergeDocument {
         Ok(transaction.commit_with(CommitOptions::default().with_time(0)).0)
     }
 
-    /// Makes the change of `edits` and takes it back where [`inspect`] would refuse it.
+    /// Makes the change of `edits` and takes it back where peers would refuse it.
     fn edit_sound(
         &mut self,
         heads: &[EngineHash],
@@ -180,8 +211,11 @@ impl AutomergeDocument {
         let before = self.engine.get_heads();
         let Some(hash) = self.transact(heads, edits)? else { return Ok(None) };
         let mut made = self.engine.get_change_by_hash(&hash).ok_or(AccessError::Broken)?;
-        let checked =
-            inspect(&made.bytes()).and_then(|change| Ok((self.totals.with([&change])?, change)));
+        let bytes = made.bytes().into_owned();
+        let checked = chunk::check_bounds(&bytes).and_then(|()| {
+            let change = by_an_editor(&made, bytes)?;
+            Ok((self.totals.with([&change])?, change))
+        });
         match checked {
             Ok((totals, change)) => {
                 self.totals = totals;
@@ -246,8 +280,8 @@ impl Document for AutomergeDocument {
         }
         let totals = self.totals.with(lacking.iter().copied())?;
         let ordered = causal_order(&lacking, |hash| self.holds(hash))?;
-        let parsed: Vec<EngineChange> =
-            ordered.iter().map(|change| parse(&change.bytes)).collect::<Result<_, _>>()?;
+        let parsed: Vec<Arc<EngineChange>> =
+            ordered.iter().map(|change| engine_change(change)).collect::<Result<_, _>>()?;
         self.engine =
             extend(&self.engine, &parsed).map_err(|reason| unfit(&self.engine, &parsed, reason))?;
         self.totals = totals;
@@ -276,10 +310,11 @@ impl Document for AutomergeDocument {
 /// A copy of `engine` with `changes` added, or why they do not fit.
 ///
 /// A change fits if the engine can give it back: whatever points at things that are not there fails in this or comes back as another.
-fn extend(engine: &Automerge, changes: &[EngineChange]) -> Result<Automerge, String> {
+fn extend(engine: &Automerge, changes: &[Arc<EngineChange>]) -> Result<Automerge, String> {
     let attempt = || {
         let mut copy = engine.clone();
-        copy.apply_changes(changes.iter().cloned()).map_err(|error| error.to_string())?;
+        let applied = changes.iter().map(|change| EngineChange::clone(change));
+        copy.apply_changes(applied).map_err(|error| error.to_string())?;
         let kept = copy.get_changes(&engine.get_heads());
         let kept: HashSet<EngineHash> = kept.iter().map(EngineChange::hash).collect();
         let whole = changes.iter().all(|change| kept.contains(&change.hash()));
@@ -290,7 +325,7 @@ fn extend(engine: &Automerge, changes: &[EngineChange]) -> Result<Automerge, Str
 }
 
 /// Names the first of `changes`, which are in causal order, that does not fit.
-fn unfit(engine: &Automerge, changes: &[EngineChange], reason: String) -> DocumentError {
+fn unfit(engine: &Automerge, changes: &[Arc<EngineChange>], reason: String) -> DocumentError {
     let ends: Vec<usize> = (1..changes.len()).collect();
     let fitting = ends.partition_point(|end| extend(engine, &changes[..*end]).is_ok());
     DocumentError::Unfit { change: ChangeHash(changes[fitting].hash().0), reason }
