@@ -7,7 +7,8 @@
 //! - One file a row, named as the row: [`plan::Bench`] lists them, [`rows`] says what each means.
 //! - [`plan`]: which benches there are, and what they run with.
 //! - [`legs`]: legs in turns, medians and ranges.
-//! - [`report`], [`performance`], [`growth_plot`]: the table and the JSON; the page for readers and one of its plots.
+//! - [`report`]: the table and the JSON. [`records`], [`performance`], [`growth_plot`]: what was measured in which run, the
+//!   page for readers, and one of its plots.
 //! - [`flights`]: the data.
 //! - [`server`], [`device`], [`load`], [`connection`]: our side: the server's process, the SDK, what devices without a
 //!   store push, and the socket of one.
@@ -59,6 +60,7 @@ mod proxy;
 mod pushing;
 mod receiving;
 mod reconnect_storm;
+mod records;
 mod repair;
 mod report;
 mod rows;
@@ -83,6 +85,7 @@ use clap::Parser;
 
 use outcome::Outcome;
 use plan::{Bench, Plan};
+use records::{Records, Run};
 
 const USAGE_ERROR: u8 = 2;
 
@@ -96,7 +99,7 @@ struct Options {
     /// Write the results as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Write the results as a page for readers, with a plot beside it
+    /// Put the results on a page for readers, with plots and all that was measured beside it; other rows stay there
     #[arg(long, value_name = "PATH")]
     report: Option<PathBuf>,
     /// Less data and shorter runs: to see that everything works, not to quote
@@ -143,21 +146,24 @@ fn run(options: &Options, benches: &[Bench]) -> Outcome {
         let there = folder.as_os_str().is_empty() || folder.is_dir();
         outcome::ensure(there, || format!("there is no folder {}", folder.display()))?;
     }
+    let mut records = options.report.as_deref().map(Records::beside).transpose()?;
     let plan = Plan::new(options.quick, options.dir.as_deref())?;
     let setting = plan.describe()?;
     println!("{setting}");
+    let run = Run::now(&setting);
     let mut results = Vec::new();
     for bench in benches {
         eprintln!("{}", bench.name());
         let found = bench.run(&plan).map_err(|failure| format!("{}: {failure}", bench.name()))?;
         report::print_notes(&found);
-        results.extend(found);
+        results.extend(found.iter().cloned());
         // What is there so far survives a bench that fails later.
         if let Some(path) = &options.json {
             report::write_json(path, &results)?;
         }
-        if let Some(path) = &options.report {
-            performance::write(path, &setting, benches, &results)?;
+        if let (Some(path), Some(records)) = (&options.report, &mut records) {
+            records.put(*bench, &run, found)?;
+            performance::write(path, records)?;
         }
     }
     report::print_table(&results);

@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::growth_plot;
 use crate::outcome::Outcome;
-use crate::plan::Bench;
+use crate::records::{Records, Run};
 use crate::report::{Figure, Growth, rounded};
 
 /// What the page begins with, whatever was measured.
@@ -15,6 +14,7 @@ const HEAD: &str = "\
 # Performance
 
 `cargo xtask bench -- --report docs/performance.md` measures and writes this page; `cargo xtask bench -- --help` has the options.
+A row that is measured by itself takes its place on the page, and the others stay: `performance.json` beside it has what was measured.
 Peers run in the same run on the same machine, in turns with ours, so that a ratio means more than a rate.
 Encryption and fsync are on in every leg unless a row says otherwise.
 What is missed, and why, stands in [performance-limits.md](performance-limits.md).
@@ -28,10 +28,12 @@ A peer is measured where it is on the PATH, and a row whose peer is missing says
 const PLOT: &str = "performance-ratios.svg";
 const GROWTH_PLOT: &str = "performance-growth.svg";
 
-/// Writes the page and its plot.
-pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) -> Outcome {
+/// Writes the page and its plots.
+pub fn write(path: &Path, records: &Records) -> Outcome {
     let mut page = HEAD.to_owned();
-    write!(page, "\n## The run\n\n```text\ncommit {}\n{}\n{setting}\n```\n", commit(), machine())?;
+    runs(&mut page, records)?;
+    let figures: Vec<&Figure> = records.measured().flat_map(|(_, of)| &of.figures).collect();
+    let figures = figures.as_slice();
     let plotted = plotted(figures);
     if !plotted.is_empty() {
         fs::write(path.with_file_name(PLOT), plot(&plotted))?;
@@ -60,7 +62,7 @@ pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) 
         )?;
     }
     page.push_str("\n## What the rows mean\n\n| name | meaning | to reach |\n|---|---|---|\n");
-    for bench in benches {
+    for (bench, _) in records.measured() {
         let row = bench.row();
         writeln!(page, "| `{}` | {} | {} |", bench.name(), row.meaning, row.reach)?;
     }
@@ -71,8 +73,26 @@ pub fn write(path: &Path, setting: &str, benches: &[Bench], figures: &[Figure]) 
     fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
+/// In which run each row was measured.
+fn runs(page: &mut String, records: &Records) -> Outcome {
+    let mut runs: Vec<(&Run, Vec<String>)> = Vec::new();
+    for (bench, measured) in records.measured() {
+        let name = format!("`{}`", bench.name());
+        match runs.iter_mut().find(|(run, _)| **run == measured.run) {
+            Some((_, names)) => names.push(name),
+            None => runs.push((&measured.run, vec![name])),
+        }
+    }
+    page.push_str("\n## The runs\n");
+    for (Run { commit, machine, setting }, names) in runs {
+        let names = names.join(", ");
+        write!(page, "\n{names}:\n\n```text\ncommit {commit}\n{machine}\n{setting}\n```\n")?;
+    }
+    Ok(())
+}
+
 /// How costs grow, with a plot of its own.
-fn growth(path: &Path, page: &mut String, figures: &[Figure]) -> Outcome {
+fn growth(path: &Path, page: &mut String, figures: &[&Figure]) -> Outcome {
     let rows =
         figures.iter().filter_map(|figure| Some((figure.name.as_str(), figure.growth.as_ref()?)));
     let rows: Vec<(&str, &Growth)> = rows.collect();
@@ -102,43 +122,8 @@ fn growth(path: &Path, page: &mut String, figures: &[Figure]) -> Outcome {
     Ok(())
 }
 
-/// The commit of the sources, where they are in a repository.
-fn commit() -> String {
-    let sources = env!("CARGO_MANIFEST_DIR");
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(["-C", sources]).args(arguments).output().ok()?;
-        let said = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| said.trim().to_owned())
-    };
-    let Some(commit) = git(&["log", "-1", "--format=%h of %cs"]) else { return "not known".into() };
-    // What documents say does not change what is measured.
-    let changed = git(&["status", "--porcelain"]);
-    let changed = changed
-        .is_some_and(|changed| changed.lines().any(|line| !line.contains("docs/performance")));
-    if changed { format!("{commit}, with changes") } else { commit }
-}
-
-/// Processor, memory and kernel, as far as the system says.
-fn machine() -> String {
-    let field = |path: &str, key: &str| {
-        let text = fs::read_to_string(path).ok()?;
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
-    let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The number alone: what a provider adds to it says nothing about the kernel.
-    let kernel = kernel.trim().split('-').next().unwrap_or_default();
-    format!(
-        "{processor}, memory {memory}, {} {kernel}, {}",
-        std::env::consts::OS,
-        std::env::consts::ARCH
-    )
-}
-
 /// The main figures that have a peer, with how many times as good as it they are.
-fn plotted(figures: &[Figure]) -> Vec<(&str, f64)> {
+fn plotted<'a>(figures: &[&'a Figure]) -> Vec<(&'a str, f64)> {
     let better = |figure: &Figure| {
         let ratio = figure.ratio.filter(|ratio| *ratio > 0.0 && ratio.is_finite())?;
         let more_is_better = figure.unit.ends_with("/s");
@@ -188,7 +173,17 @@ fn plot(rows: &[(&str, f64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Bench;
     use crate::report::Point;
+
+    /// Writes a page with one row.
+    fn page_of(dir: &Path, bench: Bench, figure: Figure) -> String {
+        let path = dir.join("performance.md");
+        let mut records = Records::beside(&path).unwrap();
+        records.put(bench, &Run::now("two processors"), vec![figure]).unwrap();
+        write(&path, &records).unwrap();
+        fs::read_to_string(&path).unwrap()
+    }
 
     #[test]
     fn a_rate_is_better_above_its_peer_and_a_time_below() {
@@ -198,19 +193,17 @@ mod tests {
             Figure::against("time.p99", 1.0, "ms", "peer", 4.0),
             Figure::alone("alone", 1.0, "ms"),
         ];
-        assert_eq!(plotted(&figures), [("rate", 2.0), ("time", 4.0)]);
-        let svg = plot(&plotted(&figures));
+        let plotted = plotted(&figures.each_ref());
+        assert_eq!(plotted, [("rate", 2.0), ("time", 4.0)]);
+        let svg = plot(&plotted);
         assert!(svg.contains(">2.00x<") && svg.contains(">4.00x<"), "{svg}");
     }
 
     #[test]
     fn the_page_has_every_figure_and_what_its_row_means() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("performance.md");
-        let figures =
-            [Figure::against("local_write", 6.0, "rows/s", "by hand", 10.0).noted("it ran")];
-        write(&path, "two processors", &[Bench::LocalWrite], &figures).unwrap();
-        let page = fs::read_to_string(&path).unwrap();
+        let figure = Figure::against("local_write", 6.0, "rows/s", "by hand", 10.0).noted("it ran");
+        let page = page_of(dir.path(), Bench::LocalWrite, figure);
         for part in [
             "`local_write` | 6.00 | rows/s | by hand | 10.0 | 0.60",
             "- it ran.",
@@ -226,12 +219,10 @@ mod tests {
     #[test]
     fn growth_has_a_table_and_a_plot_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("performance.md");
         let points = [(80, 20.0), (800, 19.0), (8_000, 15.0)];
         let points = points.map(|(size, cost)| Point { size, cost }).to_vec();
-        let figures = [Figure::of_growth("growth.idle_socket", "KiB a socket", "sockets", points)];
-        write(&path, "two processors", &[Bench::Growth], &figures).unwrap();
-        let page = fs::read_to_string(&path).unwrap();
+        let figure = Figure::of_growth("growth.idle_socket", "KiB a socket", "sockets", points);
+        let page = page_of(dir.path(), Bench::Growth, figure);
         let row = "| `growth.idle_socket` | KiB a socket | 80, 800, 8000 sockets | 20.0 | 19.0 | 15.0 | -0.06 |";
         assert!(page.contains(row), "{row} is not in\n{page}");
         let svg = fs::read_to_string(dir.path().join(GROWTH_PLOT)).unwrap();

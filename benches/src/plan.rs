@@ -54,7 +54,8 @@ pub enum Bench {
 }
 
 impl Bench {
-    const ALL: [Self; 24] = [
+    /// All of them, in the order of the page.
+    pub const ALL: [Self; 24] = [
         Self::LocalWrite,
         Self::InitialSync,
         Self::DurablePush,

@@ -3,24 +3,24 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::drive::Drive;
 use crate::legs::Readings;
 use crate::outcome::Outcome;
 
 /// What something costs at one size.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Point {
     pub size: usize,
     pub cost: f64,
 }
 
 /// What something costs at several sizes.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Growth {
     /// The cost of what.
-    pub cost: &'static str,
+    pub cost: String,
     /// The sizes of what.
     pub of: String,
     pub points: Vec<Point>,
@@ -41,12 +41,12 @@ impl Growth {
 }
 
 /// One figure, with that of a peer where there is one.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// The bench, and after a dot what of it, unless it is the main figure.
     pub name: String,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: String,
     /// What it is compared with.
     pub reference: Option<String>,
     pub reference_value: Option<f64>,
@@ -59,14 +59,14 @@ pub struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
     /// How it was measured, and how far the runs were apart.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Figure {
     /// A figure without a peer.
-    pub fn alone(name: &str, value: f64, unit: &'static str) -> Self {
-        let name = name.to_owned();
+    pub fn alone(name: &str, value: f64, unit: &str) -> Self {
+        let (name, unit) = (name.to_owned(), unit.to_owned());
         Self {
             name,
             value,
@@ -81,8 +81,8 @@ impl Figure {
     }
 
     /// How the cost of something grows with sizes of something.
-    pub fn of_growth(name: &str, cost: &'static str, of: &str, points: Vec<Point>) -> Self {
-        let growth = Growth { cost, of: of.to_owned(), points };
+    pub fn of_growth(name: &str, cost: &str, of: &str, points: Vec<Point>) -> Self {
+        let growth = Growth { cost: cost.to_owned(), of: of.to_owned(), points };
         let slope = growth.slope();
         Self { growth: Some(growth), ..Self::alone(name, slope, "log-log slope") }
     }
@@ -91,7 +91,7 @@ impl Figure {
     pub fn against(
         name: &str,
         value: f64,
-        unit: &'static str,
+        unit: &str,
         reference: &str,
         reference_value: f64,
     ) -> Self {
@@ -112,7 +112,7 @@ impl Figure {
     /// Two legs that ran in turns.
     pub fn of_legs(
         name: &str,
-        unit: &'static str,
+        unit: &str,
         ours: &Readings,
         reference: &str,
         theirs: &Readings,
@@ -166,7 +166,7 @@ pub fn print_table(figures: &[Figure]) {
         [
             figure.name.clone(),
             rounded(figure.value),
-            figure.unit.to_owned(),
+            figure.unit.clone(),
             figure.reference.clone().unwrap_or_default(),
             figure.reference_value.map(rounded).unwrap_or_default(),
             figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),

@@ -77,7 +77,7 @@ impl Bench {
                 "ratio at least 0.9; at most 0.05 fsyncs a row",
             ),
             Self::SmallDocuments => (
-                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what each of those edits sends, `.lone_edit`: one that is sent by itself; beside automerge, yrs and loro alone, in memory.",
+                "What 10,000 documents of 8 fields take after 20 edits each, on the server and on the device, and what each of those edits sends, `.lone_edit`: one that is sent by itself, `.idle_memory`: between half of the documents and all; beside automerge, yrs and loro alone, in memory.",
                 "reported; an edit at most 80 bytes; idle 0",
             ),
             Self::TextTraces => (

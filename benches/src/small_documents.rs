@@ -1,8 +1,10 @@
 //! `small_documents`: many work orders, each a document of 8 fields that is edited 20 times: what they take on the
-//! device and on the server, what one edit costs on the wire, and what the server holds in memory for all of them
-//! while nobody touches them. Beside it stands what document engines alone make of one such document.
+//! device and on the server, what one edit costs on the wire, and what the server holds in memory for each of them
+//! while nobody touches them, which is the slope between half of them and all. Beside it stands what document engines
+//! alone make of one such document.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,9 +18,9 @@ use crate::document_engines::{self, Edited, MISSING, Peers};
 use crate::flights::SCHEMA;
 use crate::legs::progress;
 use crate::machine;
-use crate::outcome::{Outcome, ensure};
+use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::proxy::Proxy;
+use crate::proxy::{Carried, Proxy};
 use crate::report::Figure;
 use crate::server::Server;
 use crate::sqlite;
@@ -33,6 +35,7 @@ const PER_TRANSACTION: usize = 100;
 const ONE_OF_THEM: usize = 4_711;
 /// Edits that go over the wire one by one.
 const LONE_EDITS: usize = 100;
+const MIB: f64 = 1_048_576.0;
 /// Until the server has given back what the edits took.
 const HOLD: Duration = Duration::from_secs(5);
 const FIELDS: [(&str, &str); 8] = [
@@ -58,22 +61,31 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let dir = plan.fresh_dir()?;
     let proxy = Proxy::to(server.address())?;
     let client = device::of_tenant(dir.path(), &proxy.url(), &server.token(TENANT, "tenant:rw")?)?;
+    let (mut orders, mut together, mut memory_after) = (Vec::new(), Carried::default(), Vec::new());
+    for half in [0..documents / 2, documents / 2..documents] {
+        client.connect()?;
+        let made = create(&client, half)?;
+        client.wait_for(Goal::Synced, device::PATIENCE)?;
+        proxy.take();
+        edit_all(&client, &made)?;
+        client.wait_for(Goal::Synced, device::PATIENCE)?;
+        let carried = proxy.take();
+        together.up += carried.up;
+        together.down += carried.down;
+        orders.extend(made);
+        client.disconnect();
+        std::thread::park_timeout(HOLD);
+        memory_after.push(memory()?);
+    }
     client.connect()?;
-    let orders = create(&client, documents)?;
     client.wait_for(Goal::Synced, device::PATIENCE)?;
     proxy.take();
-    edit_all(&client, &orders)?;
-    client.wait_for(Goal::Synced, device::PATIENCE)?;
-    let together = proxy.take();
-    for (order, row) in orders.iter().enumerate().cycle().take(LONE_EDITS) {
-        client.write(|t| t.edit_document("notes", *row, "body", &[edit(order, EDITS)]))?;
+    for (order, row) in orders.iter().cycle().take(LONE_EDITS) {
+        client.write(|t| t.edit_document("notes", *row, "body", &[edit(*order, EDITS)]))?;
         client.wait_for(Goal::Synced, device::PATIENCE)?;
     }
     let alone = proxy.take();
-    client.disconnect();
     client.close()?;
-    std::thread::park_timeout(HOLD);
-    let memory_after = memory()?;
     server.stop()?;
     let on_server = stored_under(home.path())?.saturating_sub(empty);
     let on_device = sqlite::used_bytes(&device::behind_the_sdk(dir.path())?)?;
@@ -84,8 +96,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let each = |bytes: f64| bytes / documents as f64;
     let note = format!(
         "{NAME}: {documents} documents of 8 fields, {EDITS} edits each: {} bytes up, {} down in transactions of \
-         {PER_TRANSACTION}, answers and checkpoints included; lone edits: {} up, {} down for {LONE_EDITS}; the server's own memory {memory_before:.1} MiB before, {memory_after:.1} MiB after",
-        together.up, together.down, alone.up, alone.down
+         {PER_TRANSACTION}, answers and checkpoints included; lone edits: {} up, {} down for {LONE_EDITS}; the server's own memory while nobody is connected: {memory_before:.1} MiB before, {:.1} with half of them, {:.1} with all",
+        together.up, together.down, alone.up, alone.down, memory_after[0], memory_after[1]
     );
     let stored = each(on_server as f64);
     let edit = together.up as f64 / (documents * EDITS) as f64;
@@ -103,8 +115,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         against(".lone_edit", alone.up as f64 / LONE_EDITS as f64, from_the_device, change),
         Figure::alone(
             "small_documents.idle_memory",
-            memory_after - memory_before,
-            "MiB for all, while nobody touches them",
+            (memory_after[1] - memory_after[0]) * MIB / (documents - documents / 2) as f64,
+            "bytes of the server's memory for a further document, while nobody touches them",
         ),
     ];
     match peers {
@@ -119,10 +131,13 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Creates the documents, in transactions of many.
-fn create(client: &Client, documents: usize) -> Outcome<Vec<RowId>> {
-    let mut orders = Vec::with_capacity(documents);
-    for batch in (0..documents).collect::<Vec<_>>().chunks(PER_TRANSACTION) {
+/// A document: the how manieth it is, and its row.
+type Order = (usize, RowId);
+
+/// Creates documents, in transactions of many.
+fn create(client: &Client, numbers: Range<usize>) -> Outcome<Vec<Order>> {
+    let mut orders = Vec::with_capacity(numbers.len());
+    for batch in numbers.collect::<Vec<_>>().chunks(PER_TRANSACTION) {
         orders.extend(client.write(|t| {
             let mut made = Vec::with_capacity(PER_TRANSACTION);
             for order in batch {
@@ -130,23 +145,22 @@ fn create(client: &Client, documents: usize) -> Outcome<Vec<RowId>> {
                 let fields: Vec<DocumentEdit> =
                     written(*order).map(|(key, value)| put(key, &value)).collect();
                 t.edit_document("notes", row, "body", &fields)?;
-                made.push(row);
+                made.push((*order, row));
             }
             Ok(made)
         })?);
     }
-    ensure(orders.len() == documents, || format!("{} documents were made", orders.len()))?;
     Ok(orders)
 }
 
 /// Edits each document so many times as the row says, in transactions of many.
-fn edit_all(client: &Client, orders: &[RowId]) -> Outcome {
+fn edit_all(client: &Client, orders: &[Order]) -> Outcome {
     let bar = progress("small_documents: edits", orders.len() * EDITS);
     for number in 0..EDITS {
-        for batch in orders.iter().enumerate().collect::<Vec<_>>().chunks(PER_TRANSACTION) {
+        for batch in orders.chunks(PER_TRANSACTION) {
             client.write(|t| {
                 for (order, row) in batch {
-                    t.edit_document("notes", **row, "body", &[edit(*order, number)])?;
+                    t.edit_document("notes", *row, "body", &[edit(*order, number)])?;
                 }
                 Ok(())
             })?;
