@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_row_gains_no_document_change_and_keeps_those_it_has() {
+        let type_in = || Op::Document { column: COLUMN, change: Vec::new() };
+        let (first, second) = (ChangeHash([1; 32]), ChangeHash([2; 32]));
+        let row = apply(None, &insert("here"), at(5, 1));
+        let row = RowState::apply(Some(row), type_in(), at(6, 1), Some(&first)).unwrap();
+        let summary = row.documents[&COLUMN];
+        let more = RowState::apply(Some(row.clone()), type_in(), at(7, 1), Some(&second)).unwrap();
+        assert_ne!(more.documents[&COLUMN], summary);
+        let deleted = apply(Some(&row), &Op::Delete, at(8, 1));
+        let new = RowState::apply(Some(deleted.clone()), type_in(), at(9, 1), Some(&second));
+        assert_eq!(new, Err(ApplyError::RowDeleted));
+        assert_eq!(apply(Some(&deleted), &type_in(), at(9, 1)), deleted);
+        // A living row has a document from its first change on, also where that is known already.
+        let living = apply(Some(&apply(None, &insert("here"), at(5, 1))), &type_in(), at(6, 1));
+        assert!(living.documents.contains_key(&COLUMN));
+    }
+
+    #[test]
     fn nothing_but_an_insert_makes_a_row() {
         for op in [Op::Delete, Op::Restore, Op::Increment { column: COLUMN, delta: 1 }] {
             assert_eq!(RowState::apply(None, op, at(1, 1), None), Err(ApplyError::RowMissing));
