@@ -202,7 +202,7 @@ impl AutomergeDocument {
         Ok(transaction.commit_with(CommitOptions::default().with_time(0)).0)
     }
 
-    /// Makes the change of `edits` and takes it back where peers would refuse it.
+    /// Makes the change of `edits` and takes it back where peers would refuse it for its bounds or its actor.
     fn edit_sound(
         &mut self,
         heads: &[EngineHash],
