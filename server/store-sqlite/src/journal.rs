@@ -27,6 +27,7 @@ use farshore_store::StoreError;
 use farshore_store::sealing::MasterKey;
 use farshore_store::sync_core::ids::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use tokio::runtime::Handle;
 
 use crate::config::SqliteConfig;
 use crate::connection::{self, OnClose, Role};
@@ -343,11 +344,15 @@ impl Journal {
     pub fn hold(&self, open: &Arc<OpenTenant>) {
         let mut held = lock(&self.held);
         held.tenants.push(Arc::downgrade(open));
-        if !held.is_watched {
+        // Without a runtime the next one tries again, and whoever reads ends the transaction as well.
+        if !held.is_watched
+            && let Ok(runtime) = Handle::try_current()
+        {
             let watched = Arc::clone(&self.held);
-            let thread = thread::Builder::new().name("farshore-held".to_owned());
-            // Without a thread the next one tries again, and whoever reads ends the transaction as well.
-            held.is_watched = thread.spawn(move || end_held(&watched)).is_ok();
+            // A thread of the runtime's, because whoever ends that one waits for it: SQLCipher frees what it encrypts
+            // with when the process exits.
+            drop(runtime.spawn_blocking(move || end_held(&watched)));
+            held.is_watched = true;
         }
     }
 

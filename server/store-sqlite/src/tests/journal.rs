@@ -201,6 +201,20 @@ fn a_transaction_that_is_held_open_ends_by_itself() {
 }
 
 #[test]
+fn a_transaction_that_is_held_open_ends_before_the_runtime_does() {
+    let disk = Disk::new();
+    let length = || fs::metadata(log_of(&disk)).unwrap().len();
+    let (_store, before) = process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        let before = length();
+        commit_at_once(&store, epoch, 1).await;
+        (store, before)
+    });
+    assert!(length() > before, "a thread writes on that nobody waits for");
+}
+
+#[test]
 fn what_was_closed_leaves_no_record() {
     let disk = Disk::new();
     process(async { commit_notes(&sample_tenant(&disk, 2).await, 3).await });
