@@ -45,7 +45,7 @@ const MAX_RECORDS_PER_GROUP: usize = 1_024;
 /// Most records that are removed along with a group.
 const MAX_REMOVALS_PER_GROUP: usize = 2_048;
 /// How long a tenant's transaction is held open for further commits, at least; at most twice as long.
-const HOLD: Duration = Duration::from_millis(20);
+const HOLD: Duration = Duration::from_millis(100);
 /// Longest commit that goes through the journal, in bytes that devices pushed. A longer one is written once, to the
 /// tenant's own file: it gains little from sharing a sync.
 pub(crate) const MAX_JOURNALLED_BYTES: usize = 64 << 10;
