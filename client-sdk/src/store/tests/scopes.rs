@@ -149,6 +149,28 @@ fn what_the_server_took_after_all_lands_although_nothing_was_answered_before() {
 }
 
 #[test]
+fn what_the_server_took_after_all_stands_in_the_scope_that_it_moved_to() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    local.greet(&server);
+    let visit = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
+    local.write(|tx| tx.update("visits", visit, &[("site", "b".into())]));
+    let outcomes = server.push(local.id, &local.outbox());
+    let (tenant, a, b) = (grant("tenant"), grant("site/a"), grant("site/b"));
+    change_grants(&local, &mut server, vec![tenant.clone(), a.clone()]);
+    assert_eq!(local.store.quarantine().unwrap().len(), 2);
+    change_grants(&local, &mut server, vec![tenant.clone(), a, b.clone()]);
+    local.outcomes(outcomes);
+    assert_eq!(local.text("visits", visit, "site"), "b");
+    change_grants(&local, &mut server, vec![tenant, b]);
+    assert!(local.exists("visits", visit), "it left the scope that is gone");
+    local.check();
+    local.sync_in_step(&mut server);
+    assert_eq!(local.text("visits", visit, "site"), "b");
+    assert_eq!(local.store.counts().unwrap().unconfirmed, 0);
+    local.check();
+}
+
+#[test]
 fn a_transaction_that_the_server_has_decided_on_waits_for_its_answer_even_without_its_scope() {
     let (local, mut server) = (Device::new(1), Server::new());
     let visit = local.write(|tx| tx.insert("visits", None, &[("site", "a".into())]));
