@@ -1,8 +1,9 @@
 //! `noisy_neighbour`: how long the writes of one tenant take while another one pushes as fast as it is answered,
 //! against the same writes alone on the same server.
 //!
-//! The load of the measured tenant is open: its clock starts when a write is due. The neighbour takes all that the
-//! server gives, which is more than ten times its share.
+//! The load of the measured tenant is open: its clock starts when a write is due. The neighbour wants more than ten
+//! times its share. Once the server holds it to that share (`sync.tenant_bytes_per_second`), and once it takes all that
+//! there is (`unlimited`).
 
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
@@ -20,77 +21,115 @@ use crate::report::Figure;
 use crate::server::Server;
 
 const NAME: &str = "noisy_neighbour";
+const UNLIMITED: &str = "noisy_neighbour.unlimited";
 const WRITES_PER_SECOND: u32 = 100;
 const SECONDS: u32 = 6;
 const QUICK_SECONDS: u32 = 2;
 const NEIGHBOURS: usize = 16;
+/// The share of a tenant, in bytes of transactions a second.
+const SHARE_BYTES_PER_SECOND: usize = 2_000_000;
+/// So many times its share the neighbour takes at least, where it may.
+const TIMES_ITS_SHARE: f64 = 10.0;
 /// What the neighbour has to push for each second: more than it gets rid of.
 const NEIGHBOUR_ROWS_PER_SECOND: usize = 250_000;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let seconds = if plan.quick { QUICK_SECONDS } else { SECONDS };
-    let home = plan.fresh_dir()?;
-    let server = Server::start(home.path())?;
+    let homes = [plan.fresh_dir()?, plan.fresh_dir()?];
+    let share = format!("[sync]\ntenant_bytes_per_second = {SHARE_BYTES_PER_SECOND}");
+    let [limited, unlimited] =
+        [Server::start_with(homes[0].path(), &share)?, Server::start(homes[1].path())?];
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
-    let side = Side { server: &server, schema: &schema, seconds };
-    let mut leg = 0;
-    let mut drive = Drive::default();
-    let mut taken = Vec::new();
-    let (mut with_p50, mut alone_p50) = (Vec::new(), Vec::new());
-    let mut beside = || {
-        leg += 1;
-        server.wait_until_idle()?;
+    let side = |server| Side { server, schema: &schema, seconds };
+    let (mut held, mut free) = (Beside::new(side(&limited)), Beside::new(side(&unlimited)));
+    let (mut turn, mut alone_p50) = (0, Vec::new());
+    let mut alone = || {
+        turn += 1;
+        limited.wait_until_idle()?;
+        let victim = side(&limited).victim(&format!("quiet-{turn}"))?;
+        let measured = Drive::default().run(&victim, &[limited.process()])?;
+        alone_p50.push(measured.ms_at(0.5));
+        Ok(measured.ms_at(0.99))
+    };
+    let [limited, unlimited, alone] = in_turns(
+        NAME,
+        plan.pairs,
+        [
+            ("beside a neighbour that is held to its share", &mut || held.measure()),
+            ("beside a neighbour that is not", &mut || free.measure()),
+            ("alone", &mut alone),
+        ],
+    )?;
+    let alone_p50 = Readings::new(alone_p50).median();
+    let (held_rows, free_rows) = (held.rows_per_second(), free.rows_per_second());
+    ensure(free_rows > TIMES_ITS_SHARE * held_rows, || {
+        format!("the neighbour wants {free_rows:.0} rows/s, its share is {held_rows:.0}")
+    })?;
+    let mut figures = held.figures(NAME, &limited, &alone, alone_p50);
+    figures.extend(free.figures(UNLIMITED, &unlimited, &alone, alone_p50));
+    Ok(figures)
+}
+
+/// The measured tenant beside a neighbour, time and again.
+struct Beside<'a> {
+    side: Side<'a>,
+    drive: Drive,
+    /// What the neighbour got rid of, in rows a second.
+    taken: Vec<f64>,
+    p50: Vec<f64>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(side: Side<'a>) -> Self {
+        Self { side, drive: Drive::default(), taken: Vec::new(), p50: Vec::new() }
+    }
+
+    /// How long 99 of 100 writes took, in milliseconds.
+    fn measure(&mut self) -> Outcome<f64> {
+        let Self { side, drive, taken, p50 } = self;
+        let leg = taken.len();
+        side.server.wait_until_idle()?;
         let neighbours = side.neighbours(&format!("noisy-{leg}"))?;
         let victim = side.victim(&format!("quiet-beside-{leg}"))?;
         let mut neighbours = Generator::start(&PushUntilEnough(neighbours))?;
         let mut victim = Generator::start(&victim)?;
-        let busy = Both::of(&[victim.process(), neighbours.process()], &[server.process()]);
+        let busy = Both::of(&[victim.process(), neighbours.process()], &[side.server.process()]);
         neighbours.go()?;
         victim.go()?;
         let measured = victim.found()?;
         drive.note(&busy);
         neighbours.enough()?;
         let rows = neighbours.found()?;
-        taken.push(rows as f64 / f64::from(seconds));
-        let most = NEIGHBOUR_ROWS_PER_SECOND * seconds as usize;
+        taken.push(rows as f64 / f64::from(side.seconds));
+        let most = NEIGHBOUR_ROWS_PER_SECOND * side.seconds as usize;
         ensure(rows < most, || "the neighbour ran out of rows".into())?;
-        with_p50.push(measured.ms_at(0.5));
+        p50.push(measured.ms_at(0.5));
         Ok(measured.ms_at(0.99))
-    };
-    let mut turn = 0;
-    let mut alone = || {
-        turn += 1;
-        server.wait_until_idle()?;
-        let victim = side.victim(&format!("quiet-{turn}"))?;
-        let measured = Drive::default().run(&victim, &[server.process()])?;
-        alone_p50.push(measured.ms_at(0.5));
-        Ok(measured.ms_at(0.99))
-    };
-    let [with, without] =
-        in_turns(NAME, plan.pairs, [("beside a neighbour", &mut beside), ("alone", &mut alone)])?;
-    let reference = "the same writes alone";
-    let note = format!(
-        "{NAME}: {WRITES_PER_SECOND} writes/s; p99 {:.1} to {:.1} ms, alone {:.1} to {:.1} ms; \
-         the neighbour got rid of {:.0} rows/s; of the generators the first is the measured one",
-        with.range().0,
-        with.range().1,
-        without.range().0,
-        without.range().1,
-        Readings::new(taken).median(),
-    );
-    let middle = |readings: Vec<f64>| Readings::new(readings).median();
-    Ok(vec![
-        Figure::against(NAME, with.median(), "ms, p99", reference, without.median())
-            .noted(note)
-            .driven_by(&drive),
-        Figure::against(
-            "noisy_neighbour.p50",
-            middle(with_p50),
-            "ms",
-            reference,
-            middle(alone_p50),
-        ),
-    ])
+    }
+
+    fn rows_per_second(&self) -> f64 {
+        Readings::new(self.taken.clone()).median()
+    }
+
+    fn figures(self, name: &str, p99: &Readings, alone: &Readings, alone_p50: f64) -> Vec<Figure> {
+        let reference = "the same writes alone";
+        let note = format!(
+            "{name}: {WRITES_PER_SECOND} writes/s; p99 {:.1} to {:.1} ms, alone {:.1} to {:.1} ms; \
+             the neighbour got rid of {:.0} rows/s; of the generators the first is the measured one",
+            p99.range().0,
+            p99.range().1,
+            alone.range().0,
+            alone.range().1,
+            self.rows_per_second(),
+        );
+        let p50 = Readings::new(self.p50).median();
+        vec![
+            Figure::against(name, p99.median(), "ms, p99", reference, alone.median())
+                .noted(note)
+                .driven_by(&self.drive),
+            Figure::against(&format!("{name}.p50"), p50, "ms", reference, alone_p50),
+        ]
+    }
 }
 
 struct Side<'a> {

@@ -332,6 +332,7 @@ fn sync(settings: &Settings) -> Result<SyncLimits, ConfigError> {
         lane_queue_pushes: settings.size("sync.lane_queue_pushes", 1..=1_000_000)?,
         commit_max_bytes: settings.size("sync.commit_max_bytes", 64 << 10..=1 << 30)?,
         large_commits: large_commits(settings)?,
+        tenant_bytes_per_second: settings.size("sync.tenant_bytes_per_second", 0..=1 << 40)?,
     })
 }
 

@@ -16,8 +16,9 @@ use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::ids::{DeviceId, TenantId};
 use farshore_sync_core::reason::ReasonCode;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::pace::Pace;
 use super::service::SyncLimits;
 use super::session::MAX_PUSHES_WITH_LANE;
 use super::turns::Turns;
@@ -87,8 +88,11 @@ impl LaneHandle {
     ) -> Arc<Self> {
         let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
         let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
-        let max_bytes = limits.commit_max_bytes;
-        tokio::spawn(Lane { tenant, store, clock, max_bytes, turns, waiting, observer }.run());
+        let pace = Pace::new(limits.tenant_bytes_per_second);
+        let max_bytes = pace.most_bytes(limits.commit_max_bytes);
+        tokio::spawn(
+            Lane { tenant, store, clock, max_bytes, pace, turns, waiting, observer }.run(),
+        );
         let (authority, is_over) = (watch::Sender::new(0), AtomicBool::new(false));
         Arc::new(Self { submissions, updates, authority, is_over })
     }
@@ -155,6 +159,8 @@ pub trait LaneObserver: Send + Sync + 'static {
     fn committed(&self, group: &CommittedGroup);
     /// A group commit failed; nothing of it was kept.
     fn failed(&self, error: &StoreError);
+    /// The tenant pushes faster than it may, and so waits; whether the log is to say so.
+    fn held_back(&self, wait: Duration, is_to_be_named: bool);
 }
 
 /// What a group commit held.
@@ -181,6 +187,7 @@ struct Lane<O> {
     store: SharedTenantStore,
     clock: SharedClock,
     max_bytes: usize,
+    pace: Pace,
     turns: Turns,
     waiting: mpsc::Receiver<Queued>,
     observer: O,
@@ -250,8 +257,19 @@ impl<O: LaneObserver> Lane<O> {
                 group.add(next.submission);
             }
             if !group.pushes.is_empty() {
+                let bytes = group.bytes;
                 self.commit(group, &lane).await;
+                self.pay_for(bytes).await;
             }
+        }
+    }
+
+    /// Whoever holds the lane's handle meanwhile keeps the lane, so that a tenant whose devices connect anew pays too.
+    async fn pay_for(&mut self, bytes: usize) {
+        let wait = self.pace.charge(bytes);
+        if !wait.is_zero() {
+            self.observer.held_back(wait, self.pace.is_to_be_named());
+            sleep(wait).await;
         }
     }
 
@@ -318,3 +336,6 @@ fn answer(result: PushResult, answers: Vec<Owed>) {
         to.answer(Ok(result));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! - [`session`]: one connection as a state machine.
 //! - [`lane`]: group commits of a tenant.
+//! - [`pace`]: how much a tenant may push.
 //! - [`update`]: a commit on its way to all sessions.
 //! - [`turns`]: whose turn it is to do large work.
 //! - [`page`]: the store's rows as the wire's pages.
@@ -12,6 +13,7 @@
 
 mod connection;
 mod lane;
+mod pace;
 mod page;
 mod repair;
 mod service;

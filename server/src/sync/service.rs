@@ -39,6 +39,8 @@ pub struct SyncLimits {
     pub commit_max_bytes: usize,
     /// Most large commits at the same time, over all tenants.
     pub large_commits: usize,
+    /// Most bytes of transactions that a tenant may push a second on this server; 0: as many as it likes.
+    pub tenant_bytes_per_second: usize,
 }
 
 /// The sync service. Cloning it is cheap; every clone is the same service.
@@ -305,6 +307,13 @@ impl LaneObserver for Observer {
             return;
         }
         tracing::error!(tenant = %self.tenant, %error, "a commit failed; its pushes will come again");
+    }
+
+    fn held_back(&self, wait: Duration, is_to_be_named: bool) {
+        self.metrics.held_back.inc_by(wait.as_secs_f64());
+        if is_to_be_named {
+            tracing::warn!(tenant = %self.tenant, "pushes more than sync.tenant_bytes_per_second: its devices wait");
+        }
     }
 }
 

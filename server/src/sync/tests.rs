@@ -1,32 +1,22 @@
-//! The session machine against a scripted device and store, and the lane on a store in memory.
+//! The session machine against a scripted device and store.
 
 use std::sync::Arc;
 
-use farshore_store::StoreError;
-use farshore_store::catalog::Catalog as _;
-use farshore_store::memory::MemoryCatalog;
-use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{
-    ChangedRow, Committed, DeviceProgress, DevicePush, Greeting, Head, PageRead, PageRequest,
-    PushResult, RowChange, ScopeRead,
+    ChangedRow, Committed, DeviceProgress, Greeting, Head, PageRead, PageRequest, PushResult,
+    RowChange, ScopeRead,
 };
 use farshore_sync_core::digest::{DigestKey, Sum, Totals};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::ids::{CollectionId, ColumnId, DeviceId, RowId, TenantId};
-use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
-use farshore_sync_core::schema::Schema;
-use farshore_sync_core::value::Value;
+use farshore_sync_core::ids::{CollectionId, DeviceId, RowId};
+use farshore_sync_core::mutation::Transaction;
 use farshore_sync_core::wire::{
     ClientFrame, FaultCode, Grant, Hello, Page, Push, PushOutcome, Refill, Rights, ScopePosition,
     ServerFrame, scopes_hash,
 };
 
-use super::lane::{CommittedGroup, LaneHandle, LaneObserver, Submission, Submitter};
 use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Waits};
-use super::turns::{SMALL_COMMIT_BYTES, Turns};
 use super::update::Update;
-use crate::clock::ManualClock;
-use crate::config::{Config, Settings};
 
 const NOW: u64 = 1_700_000_000_000;
 const WAITS: Waits = Waits { hello_ms: 5_000, heartbeat_ms: 15_000, silence_ms: 40_000 };
@@ -424,122 +414,4 @@ fn a_fork_is_answered_up_to_it_and_closes() {
     bench.frame(push(1));
     let effects = bench.on(Event::Answered(PushResult::Forked { answered: vec![], number: 1 }));
     assert!(closes_with(&effects, FaultCode::ReplicaForked));
-}
-
-/// Nobody counts.
-struct Unobserved;
-
-impl LaneObserver for Unobserved {
-    fn committed(&self, _: &CommittedGroup) {}
-    fn failed(&self, _: &StoreError) {}
-}
-
-#[tokio::test]
-async fn what_follows_a_push_that_failed_does_not_overtake_it() {
-    let (catalog, authority) = MemoryCatalog::open(1);
-    let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
-    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
-    let clock = Arc::new(ManualClock::at(NOW));
-    let (turns, tenant) = (Turns::new(1, SMALL_COMMIT_BYTES), "acme".parse().unwrap());
-    let lane = LaneHandle::start(tenant, Arc::clone(&store), clock, &limits, turns, Unobserved);
-    let epoch = store.head().await.unwrap().epoch;
-    let submission = |number: u64, from: &Submitter| {
-        let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
-        let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
-        let device = DeviceId::from_bytes([1; 16]);
-        let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
-        Submission { push, from: from.clone() }
-    };
-
-    // A tenant without a schema takes nothing.
-    let (first, mut answers) = Submitter::new();
-    lane.submit(submission(1, &first)).await.unwrap();
-    assert!(matches!(*answers.recv().await.unwrap().unwrap_err(), StoreError::NoSchema));
-    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
-    store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
-    // The second transaction would be taken now, and the first one refused when it comes again.
-    lane.submit(submission(2, &first)).await.unwrap();
-    assert!(answers.recv().await.unwrap().is_err(), "the session has lost a push already");
-
-    let (again, mut answers) = Submitter::new();
-    for number in [1, 2] {
-        lane.submit(submission(number, &again)).await.unwrap();
-        match answers.recv().await.unwrap().unwrap() {
-            PushResult::Answered(outcomes) => assert_eq!(outcomes[0].number, number),
-            forked @ PushResult::Forked { .. } => panic!("{forked:?}"),
-        }
-    }
-}
-
-/// Large commits of one tenant do not hold up the small ones of another.
-#[tokio::test]
-async fn a_large_commit_waits_for_its_turn_and_a_small_one_does_not() {
-    let (catalog, authority) = MemoryCatalog::open(1);
-    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
-    let turns = Turns::new(1, SMALL_COMMIT_BYTES);
-    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
-    let mut lanes = Vec::new();
-    for name in ["large", "small"] {
-        let tenant = name.parse().unwrap();
-        let scope = authority.scope(name.parse().unwrap());
-        let store = catalog.create(&scope, NOW).await.unwrap();
-        store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
-        let clock = Arc::new(ManualClock::at(NOW));
-        let epoch = store.head().await.unwrap().epoch;
-        let lane = LaneHandle::start(tenant, store, clock, &limits, turns.clone(), Unobserved);
-        lanes.push((lane, epoch));
-    }
-    let submission = |bytes: usize, epoch: u64, from: &Submitter| {
-        let cells = Cells::new(vec![(ColumnId(1), Value::from("x".repeat(bytes).as_str()))]);
-        let row = RowId::from_bytes([1; 16]);
-        let insert = Mutation { collection: CollectionId(1), row, op: Op::Insert { cells } };
-        let transaction = Transaction { number: 1, stamp: Hlc(1), mutations: vec![insert] };
-        let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
-        let device = DeviceId::from_bytes([1; 16]);
-        let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
-        Submission { push, from: from.clone() }
-    };
-
-    let other = turns.take(&"other".parse().unwrap(), 2 * SMALL_COMMIT_BYTES).await;
-    let (large, mut large_answers) = Submitter::new();
-    lanes[0].0.submit(submission(SMALL_COMMIT_BYTES, lanes[0].1, &large)).await.unwrap();
-    let (small, mut small_answers) = Submitter::new();
-    lanes[1].0.submit(submission(10, lanes[1].1, &small)).await.unwrap();
-    small_answers.recv().await.unwrap().unwrap();
-    assert!(large_answers.try_recv().is_err(), "it has no turn yet");
-    drop(other);
-    large_answers.recv().await.unwrap().unwrap();
-}
-
-/// A device that lost its connection in the middle of a commit is back before the commit is durable.
-#[tokio::test]
-async fn a_commit_outlives_the_sessions_that_asked_for_it_and_the_next_ones_hear_of_it() {
-    let (catalog, authority) = MemoryCatalog::open(1);
-    let store = catalog.create(&authority.scope("acme".parse().unwrap()), NOW).await.unwrap();
-    let schema = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
-    store.apply_schema(&Schema::parse(schema).unwrap(), NOW).await.unwrap();
-    let limits = Config::from_settings(&Settings::defaults()).unwrap().sync;
-    let (turns, clock) = (Turns::new(1, 0), Arc::new(ManualClock::at(NOW)));
-    let tenant: TenantId = "acme".parse().unwrap();
-    let epoch = store.head().await.unwrap().epoch;
-    let others = turns.take(&"other".parse().unwrap(), 1).await;
-    let lane = LaneHandle::start(tenant, store, clock, &limits, turns, Unobserved);
-    let insert = Op::Insert { cells: Cells::new(vec![]) };
-    let row = RowId::from_bytes([1; 16]);
-    let insert = Mutation { collection: CollectionId(1), row, op: insert };
-    let transaction = Transaction { number: 1, stamp: Hlc(1), mutations: vec![insert] };
-    let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
-    let device = DeviceId::from_bytes([1; 16]);
-    let push = DevicePush { device, epoch, grants: grants(), settled: 0, transactions };
-    let (from, answers) = Submitter::new();
-    let known_to_the_service = Arc::downgrade(&lane);
-    lane.submit(Submission { push, from }).await.unwrap();
-    drop((lane, answers));
-
-    let mut updates = known_to_the_service.upgrade().expect("it still commits").updates();
-    drop(others);
-    updates.recv().await.expect("the commit is told");
-    while known_to_the_service.strong_count() > 0 {
-        tokio::task::yield_now().await;
-    }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +44,8 @@ pub struct Metrics {
     pub commit_duration: Histogram,
     /// How long group commits waited for their turn among those of all tenants.
     pub commit_wait: Histogram,
+    /// How long tenants that push more than they may were held back.
+    pub held_back: Counter<f64, AtomicU64>,
     /// How many pushes a group commit held.
     pub commit_pushes: Histogram,
     /// Answered HTTP requests, by route and status.
@@ -136,6 +139,7 @@ impl Metrics {
             // From 0.25 ms to 8 s.
             commit_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             commit_wait: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            held_back: Counter::default(),
             commit_pushes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             bus_up: Gauge::default(),
             bus_notices: Family::default(),
@@ -241,6 +245,12 @@ impl Metrics {
             "Time that a group commit waited for its turn",
             Unit::Seconds,
             self.commit_wait.clone(),
+        );
+        all.register_with_unit(
+            "held_back",
+            "Time that tenants which push more than they may were held back",
+            Unit::Seconds,
+            self.held_back.clone(),
         );
         all.register("commit_pushes", "Pushes of a group commit", self.commit_pushes.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
