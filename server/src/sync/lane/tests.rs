@@ -15,8 +15,8 @@ use crate::clock::ManualClock;
 use crate::config::{Config, Settings};
 
 const NOW: u64 = 1_700_000_000_000;
-const SCHEMA: &str =
-    r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": []}]}"#;
+const SCHEMA: &str = r#"{"name": "s", "version": 1, "collections": [{"name": "c", "scope": "a", "columns": [
+    {"name": "text", "type": "text"}]}]}"#;
 
 /// Nobody counts.
 struct Unobserved;
