@@ -16,7 +16,7 @@ use crate::legs::{Readings, in_turns};
 use crate::load::{Load, Shape, Target};
 use crate::outcome::{Outcome, ensure};
 use crate::plan::Plan;
-use crate::pushing::{PushOnTime, PushUntilEnough};
+use crate::pushing::{Acknowledged, PushOnTime, PushUntilEnough};
 use crate::report::Figure;
 use crate::server::Server;
 
@@ -27,7 +27,7 @@ const SECONDS: u32 = 6;
 const QUICK_SECONDS: u32 = 2;
 const NEIGHBOURS: usize = 16;
 /// The share of a tenant, in bytes of transactions a second.
-const SHARE_BYTES_PER_SECOND: usize = 2_000_000;
+const SHARE_BYTES_PER_SECOND: usize = 1_000_000;
 /// So many times its share the neighbour takes at least, where it may.
 const TIMES_ITS_SHARE: f64 = 10.0;
 /// What the neighbour has to push for each second: more than it gets rid of.
@@ -99,8 +99,8 @@ impl<'a> Beside<'a> {
         let measured = victim.found()?;
         drive.note(&busy);
         neighbours.enough()?;
-        let rows = neighbours.found()?;
-        taken.push(rows as f64 / f64::from(side.seconds));
+        let Acknowledged { rows, seconds } = neighbours.found()?;
+        taken.push(rows as f64 / seconds);
         let most = NEIGHBOUR_ROWS_PER_SECOND * side.seconds as usize;
         ensure(rows < most, || "the neighbour ran out of rows".into())?;
         p50.push(measured.ms_at(0.5));

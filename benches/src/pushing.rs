@@ -16,9 +16,16 @@ use crate::outcome::{Failure, Outcome};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Push(pub Vec<Load>);
 
-/// Pushes at once until it is enough, or until everything is pushed; finds the rows that were acknowledged.
+/// Pushes at once until it is enough and that is noticed with the next answer, or until everything is pushed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PushUntilEnough(pub Vec<Load>);
+
+/// The rows that were acknowledged, and the seconds that this took.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub rows: usize,
+    pub seconds: f64,
+}
 
 /// Pushes so many times a second, whether the earlier ones are answered or not; finds how long after it was due each
 /// was acknowledged.
@@ -41,14 +48,15 @@ impl Job for Push {
 
 impl Job for PushUntilEnough {
     const NAME: &str = "push-until-enough";
-    type Found = usize;
+    type Found = Acknowledged;
 
-    fn run(self, stage: Stage<usize>) -> Outcome {
+    fn run(self, stage: Stage<Acknowledged>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stage = Arc::new(stage);
-        let rows = runtime.block_on(async {
+        let found = runtime.block_on(async {
             let devices = connect(self.0).await?;
             stage.begin()?;
+            let begun = Instant::now();
             let mut pushing = JoinSet::new();
             for (mut connection, load) in devices {
                 let stage = Arc::clone(&stage);
@@ -71,9 +79,10 @@ impl Job for PushUntilEnough {
             while let Some(pushed) = pushing.join_next().await {
                 rows += pushed??;
             }
-            Ok::<_, Failure>(rows)
+            let seconds = begun.elapsed().as_secs_f64();
+            Ok::<_, Failure>(Acknowledged { rows, seconds })
         })?;
-        stage.found(&rows)
+        stage.found(&found)
     }
 }
 

@@ -69,7 +69,7 @@ impl Bench {
                 "at most 48 bytes a row",
             ),
             Self::NoisyNeighbour => (
-                "How long 99 of 100 writes of a tenant take while another tenant wants more than ten times the 2 MB a second that the server is told to give it (`sync.tenant_bytes_per_second`), against the same writes alone on a server that is at rest before; `unlimited`: where that one takes all that there is.",
+                "How long 99 of 100 writes of a tenant take while another tenant wants more than ten times the 1 MB a second that the server is told to give it (`sync.tenant_bytes_per_second`), against the same writes alone on a server that is at rest before; `unlimited`: where that one takes all that there is.",
                 "ratio at most 1.3",
             ),
             Self::HotTenants => (
