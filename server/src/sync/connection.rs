@@ -117,7 +117,9 @@ impl<S: Socket> Connection<S> {
             silence_ms: limits.silence_limit_ms,
         };
         let now_ms = service.shared.clock.now_ms();
-        let session = Session::new(principal.device(), authority(&principal), waits, now_ms);
+        let part_bytes = limits.most_commit_bytes();
+        let (device, authority) = (principal.device(), authority(&principal));
+        let session = Session::new(device, authority, waits, part_bytes, now_ms);
         let mut connection = Self {
             service,
             principal,

@@ -18,7 +18,7 @@ use farshore_sync_core::reason::ReasonCode;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::pace::Pace;
+use super::pace::{MAX_PARTS_OF_PUSH, Pace};
 use super::service::SyncLimits;
 use super::session::MAX_PUSHES_WITH_LANE;
 use super::turns::Turns;
@@ -54,7 +54,7 @@ impl Submitter {
     /// A way, and where its answers arrive. There is room for all pushes that a session may have with the lane.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Answer>) {
-        let (answers, receiver) = mpsc::channel(MAX_PUSHES_WITH_LANE as usize + 1);
+        let (answers, receiver) = mpsc::channel(MAX_PUSHES_WITH_LANE as usize + MAX_PARTS_OF_PUSH);
         (Self { answers, failed: Arc::default() }, receiver)
     }
 
@@ -89,7 +89,7 @@ impl LaneHandle {
         let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
         let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
         let pace = Pace::new(limits.tenant_bytes_per_second);
-        let max_bytes = pace.most_bytes(limits.commit_max_bytes);
+        let max_bytes = limits.most_commit_bytes();
         tokio::spawn(
             Lane { tenant, store, clock, max_bytes, pace, turns, waiting, observer }.run(),
         );

@@ -1,19 +1,50 @@
 //! The pace of a tenant: how much it may push, so that one that pushes without end leaves the processors to the others.
 //!
 //! A tenant pays for each commit in time, after it: the next one begins when all before are paid for (the generic cell
-//! rate algorithm, ITU-T I.371). Whoever pushes less than it may saves up for [`MOST_SAVED`]; a lane that has just
+//! rate algorithm, ITU-T I.371), and a long push is divided, so that no commit of it is long. Whoever pushes less than it may saves up for [`MOST_SAVED`]; a lane that has just
 //! begun has saved nothing, so that nobody gains by connecting anew.
 
 use std::time::Duration;
 
+use farshore_store::pushed::PushedTransaction;
 use tokio::time::Instant;
 
 /// What a tenant that pushes little saves up at most, in time.
 const MOST_SAVED: Duration = Duration::from_secs(1);
 /// A tenant that is held back commits about so often: what a whole second allows would be one long commit.
-const COMMITS_PER_SECOND: usize = 10;
+const COMMITS_PER_SECOND: usize = 40;
+/// Parts into which a push is divided that is longer than a commit of its tenant, at most.
+pub const MAX_PARTS_OF_PUSH: usize = 64;
 /// How often the log names a tenant that is held back.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+
+/// The most bytes for one commit of a tenant that may push so many a second, where the configuration allows
+/// `max_bytes`.
+#[must_use]
+pub fn most_bytes(bytes_per_second: usize, max_bytes: usize) -> usize {
+    match bytes_per_second {
+        0 => max_bytes,
+        rate => max_bytes.min(rate.div_ceil(COMMITS_PER_SECOND)),
+    }
+}
+
+/// Divides the transactions of a push into parts of about so many bytes, or larger ones where there would be more than
+/// [`MAX_PARTS_OF_PUSH`].
+pub fn in_parts(transactions: Vec<PushedTransaction>, bytes: usize) -> Vec<Vec<PushedTransaction>> {
+    let all: usize = transactions.iter().map(PushedTransaction::encoded_bytes).sum();
+    let enough = bytes.max(all.div_ceil(MAX_PARTS_OF_PUSH));
+    let (mut parts, mut part, mut part_bytes) = (Vec::new(), Vec::new(), 0);
+    for transaction in transactions {
+        if part_bytes >= enough {
+            parts.push(std::mem::take(&mut part));
+            part_bytes = 0;
+        }
+        part_bytes += transaction.encoded_bytes();
+        part.push(transaction);
+    }
+    parts.push(part);
+    parts
+}
 
 /// How fast a tenant may push, and where it stands.
 #[derive(Debug)]
@@ -30,15 +61,6 @@ impl Pace {
     #[must_use]
     pub fn new(bytes_per_second: usize) -> Self {
         Self { bytes_per_second, paid: Instant::now(), named: None }
-    }
-
-    /// The most bytes for one commit, where the configuration allows `max_bytes`.
-    #[must_use]
-    pub fn most_bytes(&self, max_bytes: usize) -> usize {
-        match self.bytes_per_second {
-            0 => max_bytes,
-            rate => max_bytes.min(rate.div_ceil(COMMITS_PER_SECOND)),
-        }
     }
 
     /// Takes note of a commit of so many bytes; how long it is until that is paid for.
@@ -65,6 +87,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use farshore_sync_core::hlc::Hlc;
+    use farshore_sync_core::mutation::Transaction;
     use tokio::time::advance;
 
     use super::*;
@@ -104,11 +128,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tenant_without_a_limit_never_waits_and_has_large_commits() {
-        let mut pace = Pace::new(0);
-        assert_eq!(pace.charge(usize::MAX), Duration::ZERO);
-        assert_eq!((pace.most_bytes(5_000), Pace::new(RATE).most_bytes(5_000)), (5_000, 5_000));
-        assert_eq!(Pace::new(RATE).most_bytes(50_000), RATE / 10);
+    async fn a_tenant_without_a_limit_never_waits() {
+        assert_eq!(Pace::new(0).charge(usize::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_tenant_that_may_push_little_has_small_commits() {
+        let most = [(0, 50_000), (RATE, 50_000), (RATE, 1_000)];
+        let most = most.map(|(rate, max_bytes)| most_bytes(rate, max_bytes));
+        assert_eq!(most, [50_000, RATE / COMMITS_PER_SECOND, 1_000]);
+    }
+
+    #[test]
+    fn a_push_is_divided_where_it_is_longer_than_a_commit() {
+        let transaction = |number: u64| {
+            let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![] };
+            PushedTransaction::read(&transaction.encode()).unwrap()
+        };
+        let one = transaction(1).encoded_bytes();
+        let lengths = |transactions: u64, bytes: usize| -> Vec<usize> {
+            let parts = in_parts((1..=transactions).map(transaction).collect(), bytes);
+            let numbers = parts.iter().flatten().map(PushedTransaction::number);
+            assert!(numbers.eq(1..=transactions), "each once, in order");
+            parts.iter().map(Vec::len).collect()
+        };
+        assert_eq!(lengths(0, one), [0], "a push may have nothing but what is settled");
+        assert_eq!(lengths(5, 2 * one), [2, 2, 1]);
+        assert_eq!(lengths(5, 100 * one), [5]);
+        let parts = lengths(100, 1).len();
+        assert!((MAX_PARTS_OF_PUSH / 2..=MAX_PARTS_OF_PUSH).contains(&parts), "{parts}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Socket};
 use super::lane::{CommittedGroup, LaneHandle, LaneObserver};
+use super::pace::most_bytes;
 use super::turns::{SMALL_COMMIT_BYTES, SMALL_MESSAGE_BYTES, Turns};
 use crate::auth::{Authenticator, DevicePrincipal};
 use crate::bus::{self, Bus, Hearer, Notice};
@@ -41,6 +42,13 @@ pub struct SyncLimits {
     pub large_commits: usize,
     /// Most bytes of transactions that a tenant may push a second on this server; 0: as many as it likes.
     pub tenant_bytes_per_second: usize,
+}
+
+impl SyncLimits {
+    /// Most bytes of transactions in one commit of a tenant.
+    pub(super) fn most_commit_bytes(&self) -> usize {
+        most_bytes(self.tenant_bytes_per_second, self.commit_max_bytes)
+    }
 }
 
 /// The sync service. Cloning it is cheap; every clone is the same service.

@@ -27,6 +27,7 @@ use farshore_sync_core::wire::{
 };
 use minicbor::bytes::{ByteArray, ByteVec};
 
+use super::pace::in_parts;
 use super::page;
 use super::update::{Seen, Update};
 
@@ -104,6 +105,7 @@ pub struct Waits {
 pub struct Session {
     device: DeviceId,
     waits: Waits,
+    part_bytes: usize,
     grants: Vec<Grant>,
     grants_hash: Sum,
     expires_at_ms: u64,
@@ -174,13 +176,21 @@ impl Reach {
 }
 
 impl Session {
-    /// A session that has just been authenticated.
+    /// A session that has just been authenticated. A push of more than `part_bytes` is submitted in parts, as if the
+    /// device had sent several.
     #[must_use]
-    pub fn new(device: DeviceId, authority: Authority, waits: Waits, now_ms: u64) -> Self {
+    pub fn new(
+        device: DeviceId,
+        authority: Authority,
+        waits: Waits,
+        part_bytes: usize,
+        now_ms: u64,
+    ) -> Self {
         let Authority { grants, expires_at_ms } = authority;
         Self {
             device,
             waits,
+            part_bytes,
             grants_hash: scopes_hash(&grants),
             grants,
             expires_at_ms,
@@ -445,14 +455,16 @@ impl Session {
             last = transaction.number();
             read.push(transaction);
         }
-        self.submitted += 1;
-        effects.push(Effect::Submit(DevicePush {
-            device: self.device,
-            epoch: self.epoch,
-            grants: self.grants.clone(),
-            settled,
-            transactions: read,
-        }));
+        for transactions in in_parts(read, self.part_bytes) {
+            self.submitted += 1;
+            effects.push(Effect::Submit(DevicePush {
+                device: self.device,
+                epoch: self.epoch,
+                grants: self.grants.clone(),
+                settled,
+                transactions,
+            }));
+        }
         Ok(())
     }
 

@@ -19,6 +19,8 @@ use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Wa
 use super::update::Update;
 
 const NOW: u64 = 1_700_000_000_000;
+/// No push of the tests is longer, but one.
+const PART_BYTES: usize = 10;
 const WAITS: Waits = Waits { hello_ms: 5_000, heartbeat_ms: 15_000, silence_ms: 40_000 };
 
 fn grant(scope: &str) -> Grant {
@@ -100,7 +102,7 @@ struct Bench(Session);
 impl Bench {
     fn new() -> Self {
         let authority = Authority { grants: grants(), expires_at_ms: NOW + 3_600_000 };
-        Self(Session::new(DeviceId::from_bytes([1; 16]), authority, WAITS, NOW))
+        Self(Session::new(DeviceId::from_bytes([1; 16]), authority, WAITS, PART_BYTES, NOW))
     }
 
     fn on(&mut self, event: Event) -> Vec<Effect> {
@@ -338,6 +340,31 @@ fn the_socket_is_not_read_while_the_lane_holds_too_many_pushes() {
     }
     assert!(!bench.0.may_read());
     bench.on(answered(1, 51));
+    assert!(bench.0.may_read());
+}
+
+#[test]
+fn a_long_push_is_submitted_in_parts_and_read_on_when_they_are_answered() {
+    let mut bench = Bench::in_step(50);
+    let numbers = 1..=20;
+    let encoded = |number| Transaction { number, stamp: Hlc(number), mutations: vec![] }.encode();
+    let transactions: Vec<_> = numbers.clone().map(|number| encoded(number).into()).collect();
+    let effects = bench.frame(ClientFrame::Push(Push { settled: 3, transactions }));
+    let parts = effects.iter().map(|effect| match effect {
+        Effect::Submit(part) if part.settled == 3 => part.transactions.iter().map(|of| of.number()),
+        other => panic!("{other:?}"),
+    });
+    let parts = parts.map(Iterator::collect).collect::<Vec<Vec<u64>>>();
+    assert!(parts.len() as u64 > MAX_PUSHES_WITH_LANE, "{parts:?}");
+    assert!(parts.concat().into_iter().eq(numbers));
+    for (answered_parts, part) in parts.iter().enumerate() {
+        let waiting = (parts.len() - answered_parts) as u64;
+        assert_eq!(bench.0.may_read(), waiting < MAX_PUSHES_WITH_LANE);
+        assert!(matches!(
+            bench.on(answered(part[0], 51))[..],
+            [Effect::Send(ServerFrame::Outcomes(_))]
+        ));
+    }
     assert!(bench.0.may_read());
 }
 
