@@ -1,8 +1,9 @@
 //! The pace of a tenant: how much it may push, so that one that pushes without end leaves the processors to the others.
 //!
 //! A tenant pays for each commit in time, after it: the next one begins when all before are paid for (the generic cell
-//! rate algorithm, ITU-T I.371), and a long push is divided, so that no commit of it is long. Whoever pushes less than it may saves up for [`MOST_SAVED`]; a lane that has just
-//! begun has saved nothing, so that nobody gains by connecting anew.
+//! rate algorithm, ITU-T I.371). A long push is divided, so that no commit of it is long. Whoever pushes less than it
+//! may saves up for [`MOST_SAVED`]; a lane that has just begun has saved nothing, so that nobody gains by connecting
+//! anew.
 
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ mod convergence_under_faults;
 mod first_steps;
 mod killed_programs;
 mod lagging_standby;
+mod pace;
 mod placement;
 mod real_faults;
 mod rule_01_one_round_trip;
