@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use farshore_store::StoreError;
@@ -104,12 +103,20 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Held>,
+}
+
+/// What is held open.
+#[derive(Default)]
+struct Held {
+    by: Mutex<Holders>,
+    /// A tenant was closed.
+    closed: Condvar,
 }
 
 /// The tenants that hold a transaction open, and whether a thread is there that ends them.
 #[derive(Default)]
-struct Held {
+struct Holders {
     tenants: Vec<Weak<OpenTenant>>,
     is_watched: bool,
 }
@@ -342,18 +349,25 @@ impl Journal {
 
     /// Sees to it that the transaction which a tenant holds open ends after a moment.
     pub fn hold(&self, open: &Arc<OpenTenant>) {
-        let mut held = lock(&self.held);
-        held.tenants.push(Arc::downgrade(open));
+        let mut holders = lock(&self.held.by);
+        holders.tenants.push(Arc::downgrade(open));
         // Without a runtime the next one tries again, and whoever reads ends the transaction as well.
-        if !held.is_watched
+        if !holders.is_watched
             && let Ok(runtime) = Handle::try_current()
         {
-            let watched = Arc::clone(&self.held);
+            let held = Arc::clone(&self.held);
             // A thread of the runtime's, because whoever ends that one waits for it: SQLCipher frees what it encrypts
             // with when the process exits.
-            drop(runtime.spawn_blocking(move || end_held(&watched)));
-            held.is_watched = true;
+            drop(runtime.spawn_blocking(move || held.end_after_a_moment()));
+            holders.is_watched = true;
         }
+    }
+
+    /// A tenant was closed and holds nothing any more: nobody has to wait for it.
+    pub fn closed(&self) {
+        // Whoever looks at the holders and goes to sleep over them does so under the lock.
+        drop(lock(&self.held.by));
+        self.held.closed.notify_all();
     }
 
     /// The tenants of which there is something.
@@ -379,19 +393,21 @@ impl Journal {
     }
 }
 
-/// Ends what is held open, as long as there is something.
-fn end_held(held: &Mutex<Held>) {
-    loop {
-        thread::park_timeout(HOLD);
-        let tenants = {
-            let mut held = lock(held);
-            held.is_watched = !held.tenants.is_empty();
-            std::mem::take(&mut held.tenants)
-        };
-        if tenants.is_empty() {
-            return;
+impl Held {
+    /// Ends what is held open, as long as there is something.
+    fn end_after_a_moment(&self) {
+        loop {
+            let open = |by: &mut Holders| by.tenants.iter().any(|of| of.strong_count() > 0);
+            let waited = self.closed.wait_timeout_while(lock(&self.by), HOLD, open);
+            let (mut holders, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let tenants: Vec<_> = holders.tenants.drain(..).filter_map(|of| of.upgrade()).collect();
+            holders.is_watched = !tenants.is_empty();
+            drop(holders);
+            if tenants.is_empty() {
+                return;
+            }
+            tenants.iter().for_each(|tenant| tenant.end_held_now());
         }
-        tenants.iter().filter_map(Weak::upgrade).for_each(|tenant| tenant.end_held_now());
     }
 }
 

@@ -37,7 +37,7 @@ const MAX_HELD_COMMITS: u32 = 64;
 /// A tenant's way into the journal that all tenants share.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnJournal {
-    of_all: Arc<Journal>,
+    pub(crate) of_all: Arc<Journal>,
     tenant: TenantId,
     records: MasterKey,
     mode: JournalMode,

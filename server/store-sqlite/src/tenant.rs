@@ -447,6 +447,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Drop for OpenTenant {
     /// Whoever drops the last handle may be a task, which must not wait while the connections close.
     fn drop(&mut self) {
+        if let Some(journal) = &self.journal {
+            journal.of_all.closed();
+        }
         let connections = self.take_connections();
         if connections.writer.is_some()
             && let Ok(runtime) = Handle::try_current()
