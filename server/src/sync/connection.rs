@@ -1,5 +1,7 @@
 //! The task that drives one session over its socket.
 
+use std::future::{pending, ready};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use farshore_store::sync::PageRequest;
 use farshore_store::{SharedTenantStore, StoreError};
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::wire::{ClientFrame, Fault, FaultCode, Frame, ServerFrame};
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task;
+use tokio::time::{Instant, Interval, Sleep, sleep};
 
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
@@ -58,19 +61,31 @@ pub(super) struct Connection<S> {
     session: Session,
     submitter: Submitter,
     under_way: UnderWay,
+    newest: Newest,
     /// The turn of the page that has just been read, until it is a message.
     page_turn: Option<Turn>,
     unflushed_bytes: usize,
 }
 
 /// What can wake a connection, besides its socket and its work.
-struct Wakers {
+///
+/// What rarely does, and the time, wait in the same futures from one event to the next: to wait anew would be much of
+/// what an event costs.
+struct Wakers<'w, R> {
     answers: mpsc::Receiver<Answer>,
     updates: broadcast::Receiver<Arc<Update>>,
-    authority: watch::Receiver<u64>,
-    newest: Newest,
-    draining: watch::Receiver<bool>,
-    reauthorise: tokio::time::Interval,
+    rare: Pin<&'w mut R>,
+    tick: Pin<&'w mut Sleep>,
+}
+
+/// What rarely wakes a connection.
+enum Rare {
+    /// A newer connection of the device has greeted.
+    Superseded,
+    /// The server is shutting down.
+    Draining,
+    /// What the device may do has to be read again.
+    Reauthorise,
 }
 
 /// Why a connection ends.
@@ -102,14 +117,9 @@ impl<S: Socket> Connection<S> {
         };
         let lane = service.lane(&tenant, &store);
         let (submitter, answers) = Submitter::new();
-        let wakers = Wakers {
-            answers,
-            updates: lane.updates(),
-            authority: lane.authority(),
-            newest: service.queue_up(&tenant, principal.device()),
-            draining: service.draining(),
-            reauthorise: reauthorise_interval(service.shared.limits.reauthorise_interval_ms),
-        };
+        let newest = service.queue_up(&tenant, principal.device());
+        let rare = rare_wakers(&service, &lane, &newest);
+        let updates = lane.updates();
         let limits = &service.shared.limits;
         let waits = Waits {
             hello_ms: limits.hello_timeout_ms,
@@ -129,14 +139,16 @@ impl<S: Socket> Connection<S> {
             session,
             submitter,
             under_way: UnderWay::default(),
+            newest,
             page_turn: None,
             unflushed_bytes: 0,
         };
-        let end = connection.run(wakers).await;
+        let (rare, tick) = (pin!(rare), pin!(sleep(Duration::ZERO)));
+        let end = connection.run(Wakers { answers, updates, rare, tick }).await;
         connection.close(end).await;
     }
 
-    async fn run(&mut self, mut wakers: Wakers) -> End {
+    async fn run<R: Stream<Item = Rare>>(&mut self, mut wakers: Wakers<'_, R>) -> End {
         loop {
             let event = match self.next_event(&mut wakers).await {
                 Ok(Some(event)) => event,
@@ -144,7 +156,7 @@ impl<S: Socket> Connection<S> {
                 Err(end) => return end,
             };
             if matches!(event, Event::Frame(ClientFrame::Hello(_))) {
-                wakers.newest.take_over();
+                self.newest.take_over();
             }
             let now_ms = self.service.shared.clock.now_ms();
             for effect in self.session.handle(event, now_ms) {
@@ -154,39 +166,39 @@ impl<S: Socket> Connection<S> {
             }
             // A page that waits for an answer keeps nobody else from reading.
             self.page_turn = None;
-            if let Err(end) = self.flush().await {
-                return end;
-            }
         }
     }
 
-    /// Answers come first: what a device pushed is answered before any page that may show it.
-    async fn next_event(&mut self, wakers: &mut Wakers) -> Result<Option<Event>, End> {
-        let wait_ms =
-            self.session.next_tick_ms().saturating_sub(self.service.shared.clock.now_ms());
+    /// Answers come first: what a device pushed is answered before any page that may show it. What there is to say goes
+    /// out when there is nothing more to say at once, and before the device is heard again.
+    async fn next_event<R: Stream<Item = Rare>>(
+        &mut self,
+        wakers: &mut Wakers<'_, R>,
+    ) -> Result<Option<Event>, End> {
+        let due = self.due();
+        if due < wakers.tick.deadline() {
+            wakers.tick.as_mut().reset(due);
+        }
         let message = tokio::select! {
             biased;
-            () = wakers.newest.superseded() => {
-                let fault = fault(FaultCode::Superseded, "a newer connection of this device");
-                return Err(fault.into());
-            }
-            _ = wakers.draining.wait_for(|draining| *draining) => {
-                let mut fault = fault(FaultCode::ShuttingDown, "the server is shutting down");
-                fault.retry_after_ms = Some(RETRY_AFTER_MS);
-                return Err(fault.into());
-            }
+            Some(rare) = wakers.rare.next() => return match rare {
+                Rare::Superseded => {
+                    Err(fault(FaultCode::Superseded, "a newer connection of this device").into())
+                }
+                Rare::Draining => {
+                    let mut fault = fault(FaultCode::ShuttingDown, "the server is shutting down");
+                    fault.retry_after_ms = Some(RETRY_AFTER_MS);
+                    Err(fault.into())
+                }
+                Rare::Reauthorise => {
+                    self.reauthorise();
+                    Ok(None)
+                }
+            },
             Some(answer) = wakers.answers.recv() => return match answer {
                 Ok(result) => Ok(Some(Event::Answered(result))),
                 Err(error) => Err(store_fault(&error).into()),
             },
-            Ok(()) = wakers.authority.changed() => {
-                self.reauthorise();
-                return Ok(None);
-            }
-            _ = wakers.reauthorise.tick() => {
-                self.reauthorise();
-                return Ok(None);
-            }
             done = self.under_way.next() => return match done? {
                 Done::Event(event) => Ok(Some(*event)),
                 Done::Page(page, turn) => {
@@ -204,12 +216,25 @@ impl<S: Socket> Connection<S> {
                 Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
                 Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
             },
+            () = ready(()), if self.unflushed_bytes > 0 => {
+                self.flush().await?;
+                return Ok(None);
+            }
             message = self.socket.next(), if self.may_read() => message,
-            () = tokio::time::sleep(Duration::from_millis(wait_ms.max(1))) => {
-                return Ok(Some(Event::Tick));
+            () = wakers.tick.as_mut() => {
+                let due = self.due();
+                wakers.tick.as_mut().reset(due);
+                return Ok((due <= Instant::now()).then_some(Event::Tick));
             }
         };
         self.received(message).await
+    }
+
+    /// When the session wants a tick.
+    fn due(&self) -> Instant {
+        let wait_ms =
+            self.session.next_tick_ms().saturating_sub(self.service.shared.clock.now_ms());
+        Instant::now() + Duration::from_millis(wait_ms)
     }
 
     /// What a device may have under way is bounded: it waits in its own socket for the rest.
@@ -487,7 +512,36 @@ fn authority(principal: &DevicePrincipal) -> Authority {
     Authority { grants: principal.grants().to_vec(), expires_at_ms: principal.expires_at_ms() }
 }
 
-fn reauthorise_interval(interval_ms: u64) -> tokio::time::Interval {
+/// Everything that rarely wakes a connection.
+fn rare_wakers(
+    service: &SyncService,
+    lane: &LaneHandle,
+    newest: &Newest,
+) -> impl Stream<Item = Rare> + Send + use<> {
+    let superseded = newest.superseded();
+    let mut draining = service.draining();
+    let drained = async move {
+        // Without a service there is nobody left who drains.
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    let reauthorise =
+        (lane.authority(), reauthorise_interval(service.shared.limits.reauthorise_interval_ms));
+    let superseded = stream::once(superseded).map(|()| Rare::Superseded);
+    let drained = stream::once(drained).map(|()| Rare::Draining);
+    let reauthorise = stream::unfold(reauthorise, |(mut changed, mut interval)| async move {
+        tokio::select! {
+            biased;
+            Ok(()) = changed.changed() => {}
+            _ = interval.tick() => {}
+        }
+        Some((Rare::Reauthorise, (changed, interval)))
+    });
+    stream::select(stream::select(superseded, drained), reauthorise)
+}
+
+fn reauthorise_interval(interval_ms: u64) -> Interval {
     let period = Duration::from_millis(interval_ms.max(1));
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

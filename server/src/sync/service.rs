@@ -221,17 +221,18 @@ pub(super) struct Newest {
 
 impl Newest {
     /// The device has greeted: older connections of it give way, and so does this one where a newer one has.
-    pub(super) fn take_over(&mut self) {
+    pub(super) fn take_over(&self) {
         let newest = self.shared.newest_of(&self.place);
         newest.send_modify(|turn| *turn = (*turn).max(self.turn));
-        self.receiver = newest.subscribe();
     }
 
     /// Waits until a newer connection of the device has greeted.
-    pub(super) async fn superseded(&mut self) {
-        let turn = self.turn;
-        if self.receiver.wait_for(|newest| *newest > turn).await.is_err() {
-            std::future::pending::<()>().await;
+    pub(super) fn superseded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut newest, turn) = (self.receiver.clone(), self.turn);
+        async move {
+            if newest.wait_for(|newest| *newest > turn).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl SyncStore for SqliteTenant {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        self.commit_batch(batch).await
+        self.commit_batch(batch)
     }
 
     async fn page(&self, request: PageRequest) -> Result<PageRead, StoreError> {

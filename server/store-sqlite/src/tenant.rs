@@ -9,7 +9,7 @@ use farshore_store::StoreError;
 use farshore_store::placement::MoveToken;
 use farshore_store::sql::SchemaCache;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task;
 
@@ -95,7 +95,7 @@ impl OpenTenant {
     }
 
     /// One durable transaction. Blocks until all earlier ones of the tenant ended.
-    fn write_now<T>(
+    pub(crate) fn write_now<T>(
         &self,
         work: impl FnOnce(&Self, &Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -431,6 +431,14 @@ fn make_durable(writer: &mut Connection, path: &Path) -> Result<(), Failure> {
     let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     farshore_log_check::make_durable(path).map_err(file_error(operation, path))?;
     Ok(alone.rollback()?)
+}
+
+/// Runs blocking work on this thread, whose other tasks another one takes over, if there is more than one.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// Runs blocking work; its panic goes on in the caller.
