@@ -43,8 +43,9 @@ const WORTH_WAITING_FOR: usize = 4;
 const MAX_RECORDS_PER_GROUP: usize = 1_024;
 /// Most records that are removed along with a group.
 const MAX_REMOVALS_PER_GROUP: usize = 2_048;
-/// How long a tenant's transaction is held open for further commits, at least; at most twice as long.
-const HOLD: Duration = Duration::from_millis(100);
+/// How often a tenant's transaction that is held open is looked at: where no commit has come since the last look, it
+/// ends.
+const LOOK: Duration = Duration::from_millis(4);
 /// Longest commit that goes through the journal, in bytes that devices pushed. A longer one is written once, to the
 /// tenant's own file: it gains little from sharing a sync.
 pub(crate) const MAX_JOURNALLED_BYTES: usize = 64 << 10;
@@ -103,22 +104,22 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
-    held: Arc<Held>,
+    held: Arc<Mutex<Held>>,
 }
 
-/// What is held open.
+/// Who holds a transaction open.
 #[derive(Default)]
 struct Held {
-    by: Mutex<Holders>,
-    /// A tenant was closed.
-    closed: Condvar,
+    by: Vec<Holder>,
+    /// Whether a thread is there that looks at them.
+    is_watched: bool,
 }
 
-/// The tenants that hold a transaction open, and whether a thread is there that ends them.
-#[derive(Default)]
-struct Holders {
-    tenants: Vec<Weak<OpenTenant>>,
-    is_watched: bool,
+/// A tenant that holds a transaction open.
+struct Holder {
+    tenant: Weak<OpenTenant>,
+    /// How many commits were in it at the last look.
+    commits: u32,
 }
 
 #[derive(Default)]
@@ -347,27 +348,22 @@ impl Journal {
         }
     }
 
-    /// Sees to it that the transaction which a tenant holds open ends after a moment.
+    /// Sees to it that the transaction which a tenant holds open ends when no further commit comes.
     pub fn hold(&self, open: &Arc<OpenTenant>) {
-        let mut holders = lock(&self.held.by);
-        holders.tenants.push(Arc::downgrade(open));
+        let mut held = lock(&self.held);
+        if !open.is_looked_at.swap(true, Ordering::AcqRel) {
+            held.by.push(Holder { tenant: Arc::downgrade(open), commits: 0 });
+        }
         // Without a runtime the next one tries again, and whoever reads ends the transaction as well.
-        if !holders.is_watched
+        if !held.is_watched
             && let Ok(runtime) = Handle::try_current()
         {
-            let held = Arc::clone(&self.held);
+            let all = Arc::clone(&self.held);
             // A thread of the runtime's, because whoever ends that one waits for it: SQLCipher frees what it encrypts
             // with when the process exits.
-            drop(runtime.spawn_blocking(move || held.end_after_a_moment()));
-            holders.is_watched = true;
+            drop(runtime.spawn_blocking(move || end_what_is_quiet(&all)));
+            held.is_watched = true;
         }
-    }
-
-    /// A tenant was closed and holds nothing any more: nobody has to wait for it.
-    pub fn closed(&self) {
-        // Whoever looks at the holders and goes to sleep over them does so under the lock.
-        drop(lock(&self.held.by));
-        self.held.closed.notify_all();
     }
 
     /// The tenants of which there is something.
@@ -393,21 +389,30 @@ impl Journal {
     }
 }
 
-impl Held {
-    /// Ends what is held open, as long as there is something.
-    fn end_after_a_moment(&self) {
-        loop {
-            let open = |by: &mut Holders| by.tenants.iter().any(|of| of.strong_count() > 0);
-            let waited = self.closed.wait_timeout_while(lock(&self.by), HOLD, open);
-            let (mut holders, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            let tenants: Vec<_> = holders.tenants.drain(..).filter_map(|of| of.upgrade()).collect();
-            holders.is_watched = !tenants.is_empty();
-            drop(holders);
-            if tenants.is_empty() {
-                return;
+/// Looks at who holds a transaction open, as long as somebody does, and ends those to which no commit came since the last
+/// look.
+fn end_what_is_quiet(held: &Mutex<Held>) {
+    loop {
+        std::thread::park_timeout(LOOK);
+        let mut quiet = Vec::new();
+        let mut of_all = lock(held);
+        of_all.by.retain_mut(|holder| {
+            let Some(tenant) = holder.tenant.upgrade() else { return false };
+            let before = std::mem::replace(&mut holder.commits, tenant.held_commits());
+            let is_quiet = before == holder.commits;
+            if is_quiet {
+                tenant.is_looked_at.store(false, Ordering::Release);
+                quiet.push(tenant);
             }
-            tenants.iter().for_each(|tenant| tenant.end_held_now());
+            !is_quiet
+        });
+        of_all.is_watched = !of_all.by.is_empty() || !quiet.is_empty();
+        let is_over = !of_all.is_watched;
+        drop(of_all);
+        if is_over {
+            return;
         }
+        quiet.iter().for_each(|tenant| tenant.end_held_now());
     }
 }
 

@@ -180,7 +180,7 @@ impl OpenTenant {
             let _undo = UndoOnPanic(self, writer);
             let planned = commit::plan_batch(self, writer, batch);
             let done = planned.and_then(|planned| self.hold(journal, coming, writer, planned));
-            match self.held_commits.load(Ordering::Acquire) {
+            match self.held_commits() {
                 0 => self.undo_held(writer),
                 // SQLite undoes a transaction by itself where the disk fails.
                 1..MAX_HELD_COMMITS if !writer.is_autocommit() => {}
@@ -229,7 +229,7 @@ impl OpenTenant {
 
     /// Ends the transaction that is held open; whether there is nothing left to be brought in.
     pub(crate) fn end_held(&self, writer: &Connection) -> bool {
-        if self.held_commits.load(Ordering::Acquire) == 0 {
+        if self.held_commits() == 0 {
             return true;
         }
         let is_gone = writer.is_autocommit() || self.is_writer_useless();

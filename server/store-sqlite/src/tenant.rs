@@ -55,6 +55,8 @@ pub(crate) struct OpenTenant {
     pub(crate) is_behind: AtomicBool,
     /// Commits that are durable in the journal and whose transaction is still open here.
     pub(crate) held_commits: AtomicU32,
+    /// Whether somebody sees to it that their transaction ends.
+    pub(crate) is_looked_at: AtomicBool,
     idle_readers: Mutex<Vec<Connection>>,
     reader_permits: Arc<Semaphore>,
     /// Why there are no connections any more.
@@ -84,6 +86,7 @@ impl OpenTenant {
             is_log_in_doubt: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
             held_commits: AtomicU32::new(0),
+            is_looked_at: AtomicBool::new(false),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
             ended: OnceLock::new(),
@@ -200,6 +203,11 @@ impl OpenTenant {
         self.writer_is_useless.load(Ordering::Acquire)
     }
 
+    /// How many commits are in the transaction that is held open; 0 where none is.
+    pub(crate) fn held_commits(&self) -> u32 {
+        self.held_commits.load(Ordering::Acquire)
+    }
+
     /// Ends the transaction that was held open, if one is. Where it cannot be ended, the journal has what was in it.
     pub(crate) fn end_held_now(&self) {
         if let Some(writer) = &*lock(&self.writer) {
@@ -215,7 +223,7 @@ impl OpenTenant {
         if self.ended.get().is_some() {
             return Err(self.why_ended().into());
         }
-        let lacks_some = self.held_commits.load(Ordering::Acquire) > 0;
+        let lacks_some = self.held_commits() > 0;
         if lacks_some || self.is_behind.load(Ordering::Acquire) {
             self.catch_up()?;
         }
@@ -455,9 +463,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Drop for OpenTenant {
     /// Whoever drops the last handle may be a task, which must not wait while the connections close.
     fn drop(&mut self) {
-        if let Some(journal) = &self.journal {
-            journal.of_all.closed();
-        }
         let connections = self.take_connections();
         if connections.writer.is_some()
             && let Ok(runtime) = Handle::try_current()
