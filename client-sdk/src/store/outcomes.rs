@@ -2,9 +2,9 @@
 
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::hlc::Hlc;
-use farshore_sync_core::mutation::{Op, Transaction};
+use farshore_sync_core::mutation::{Mutation, Op, Transaction};
 use farshore_sync_core::reason::ReasonCode;
-use farshore_sync_core::wire::{PushOutcome, RefusedMutation};
+use farshore_sync_core::wire::{PushOutcome, Refill, RefusedMutation};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::error::Failure;
@@ -86,6 +86,14 @@ impl Tx<'_> {
         now_ms: u64,
     ) -> Result<(), Failure> {
         let read = self.transaction(number)?;
+        if self.lacks_what_will_be_offered(&read.transaction, refused)? {
+            self.age_changes_of(number)?;
+            self.take_off(number, &mut Landed::new([number].into()))?;
+            self.forget_transaction(number)?;
+            let progress = &mut self.known.progress;
+            progress.unanswered = progress.unanswered.saturating_sub(1);
+            return Ok(());
+        }
         let mut others = read.transaction.mutations.clone();
         let index = usize::try_from(refused.index).unwrap_or(usize::MAX);
         let are_offers = others.iter().all(|mutation| matches!(mutation.op, Op::Offer { .. }));
@@ -99,6 +107,23 @@ impl Tx<'_> {
         let refused = RefusedMutation { index: 0, ..refused.clone() };
         self.quarantine(number, &refused, now_ms)?;
         self.offer_again(others)
+    }
+
+    /// Whether document changes were refused because the restored server lacks what they were made upon, which the end of
+    /// the refill will offer. They are offered then as well.
+    fn lacks_what_will_be_offered(
+        &self,
+        transaction: &Transaction,
+        refused: &RefusedMutation,
+    ) -> Result<bool, Failure> {
+        let is_change = |mutation: &Mutation| matches!(mutation.op, Op::Document { .. });
+        if self.known.progress.refill != Refill::NewEpoch
+            || !transaction.mutations.iter().all(is_change)
+        {
+            return Ok(false);
+        }
+        let cause = self.cause_of(transaction, refused)?;
+        Ok(matches!(cause, ReasonCode::MissingDependency | ReasonCode::RowMissing))
     }
 
     fn accepted(&mut self, number: u64, seq: u64) -> Result<(), Failure> {

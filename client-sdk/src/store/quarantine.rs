@@ -56,7 +56,7 @@ impl Tx<'_> {
 
     /// The code of the refusal; where the row or the change is missing because what would bring it was refused,
     /// that is the cause.
-    fn cause_of(
+    pub(super) fn cause_of(
         &self,
         transaction: &Transaction,
         refused: &RefusedMutation,

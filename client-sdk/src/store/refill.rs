@@ -196,6 +196,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The same for the changes of a transaction: the server has said that it lacks what they were made upon.
+    pub(super) fn age_changes_of(&mut self, number: u64) -> Result<(), Failure> {
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE fs_chunks SET number = NULL, stale = 1 WHERE number = ?1")?;
+        statement.execute([to_sql(number)])?;
+        Ok(())
+    }
+
     /// Settles the rows that did not come again; whether the outbox grew.
     pub(super) fn complete_refill(&mut self, refill: Refill) -> Result<bool, Failure> {
         let mut offers = Offers::default();

@@ -604,6 +604,33 @@ fn a_deleted_row_keeps_no_other_row_from_its_document_changes() {
 }
 
 #[test]
+fn changes_that_are_offered_upon_what_the_next_server_lacks_as_well_come_back() {
+    let path = DocumentPath::from(["text"]);
+    let (local, mut server) = (Device::new(1), Server::new());
+    let mut empty = server.clone();
+    empty.epoch = 9;
+    let note = local.write(|tx| tx.insert("notes", None, &[]));
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "first"));
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 5, 0, " second"));
+    local.sync_in_step(&mut server);
+    assert!(refill(&local, &mut restored, Refill::NewEpoch), "the second change is offered");
+    // Before that server hears of it, it is restored from an older backup.
+    assert!(refill(&local, &mut empty, Refill::NewEpoch));
+    local.sync_in_step(&mut empty);
+    assert_eq!(local.store.quarantine().unwrap(), []);
+    let other = Device::new(2);
+    other.sync_in_step(&mut empty);
+    for device in [&local, &other] {
+        let text = device.store.document_text("notes", note, "body", &path).unwrap();
+        assert_eq!(text.as_deref(), Some("first second"));
+    }
+    local.check();
+}
+
+#[test]
 fn what_a_grave_holds_is_offered_although_its_document_changes_are_refused() {
     let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
     let note = local.write(|tx| tx.insert("notes", None, &[("title", "old".into())]));
