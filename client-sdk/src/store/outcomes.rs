@@ -109,16 +109,21 @@ impl Tx<'_> {
         self.offer_again(others)
     }
 
-    /// Whether document changes were refused because the restored server lacks what they were made upon, which the end of
-    /// the refill will offer. They are offered then as well.
+    /// Whether document changes of a row were refused because the restored server lacks what they were made upon, which
+    /// the end of the refill will offer. They are offered then as well. Those of several rows may not be told apart: they
+    /// are one transaction.
     fn lacks_what_will_be_offered(
         &self,
         transaction: &Transaction,
         refused: &RefusedMutation,
     ) -> Result<bool, Failure> {
-        let is_change = |mutation: &Mutation| matches!(mutation.op, Op::Document { .. });
+        let mut mutations = transaction.mutations.iter();
+        let of_one_row = |pair: &[Mutation]| {
+            (pair[0].collection, pair[0].row) == (pair[1].collection, pair[1].row)
+        };
         if self.known.progress.refill != Refill::NewEpoch
-            || !transaction.mutations.iter().all(is_change)
+            || !mutations.all(|mutation| matches!(mutation.op, Op::Document { .. }))
+            || !transaction.mutations.windows(2).all(of_one_row)
         {
             return Ok(false);
         }

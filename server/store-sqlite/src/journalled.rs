@@ -5,8 +5,8 @@
 //! it is brought into the file then, or at least noted that the file has all of it.
 //!
 //! Small commits that follow each other share one transaction in the file, which is held open for them: what they all
-//! write is encrypted and written once. It ends before anything else is done with the file, be it a read, and after a
-//! moment in any case.
+//! write is encrypted and written once. It ends before anything else is done with the file, be it a read, and when no
+//! commit has come for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -631,6 +631,32 @@ fn changes_that_are_offered_upon_what_the_next_server_lacks_as_well_come_back() 
 }
 
 #[test]
+fn edits_of_several_documents_that_the_restored_server_cannot_take_stay_together() {
+    let (local, mut server) = (Device::new(1), Server::new());
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let notes = [0, 1].map(|_| local.write(|tx| tx.insert("notes", None, &[])));
+    local.sync_in_step(&mut server);
+    local.write(|tx| {
+        tx.edit_text("notes", notes[0], "body", "text", 0, 0, "one")?;
+        tx.edit_text("notes", notes[1], "body", "text", 0, 0, "two")
+    });
+    refill(&local, &mut restored, Refill::NewEpoch);
+    local.sync_in_step(&mut restored);
+    let kept = local.store.quarantine().unwrap();
+    assert_eq!(kept.iter().map(|of| of.mutations.len()).collect::<Vec<_>>(), [2]);
+    local.store.resubmit(kept[0].id, NOW).unwrap();
+    local.sync_in_step(&mut restored);
+    let other = Device::new(2);
+    other.sync_in_step(&mut restored);
+    for (note, word) in notes.into_iter().zip(["one", "two"]) {
+        let path = DocumentPath::from(["text"]);
+        let text = other.store.document_text("notes", note, "body", &path).unwrap();
+        assert_eq!(text.as_deref(), Some(word));
+    }
+}
+
+#[test]
 fn what_a_grave_holds_is_offered_although_its_document_changes_are_refused() {
     let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
     let note = local.write(|tx| tx.insert("notes", None, &[("title", "old".into())]));
