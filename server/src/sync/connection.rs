@@ -143,8 +143,11 @@ impl<S: Socket> Connection<S> {
             page_turn: None,
             unflushed_bytes: 0,
         };
-        let (rare, tick) = (pin!(rare), pin!(sleep(Duration::ZERO)));
-        let end = connection.run(Wakers { answers, updates, rare, tick }).await;
+        // What wakes it goes before its claim to be the newest, which is forgotten with the last that watches it.
+        let end = {
+            let (rare, tick) = (pin!(rare), pin!(sleep(Duration::ZERO)));
+            connection.run(Wakers { answers, updates, rare, tick }).await
+        };
         connection.close(end).await;
     }
 

@@ -329,3 +329,26 @@ impl LaneObserver for Observer {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::{PATIENCE, TestServer};
+
+    #[tokio::test]
+    async fn a_device_that_has_gone_leaves_nothing_behind() {
+        let server = TestServer::start().await;
+        server.tenant("acme").await;
+        let (token, _) = server.token("acme").await;
+        let service = server.app.sync();
+        let mut sessions = service.shared.sessions.subscribe();
+        let answer = server.handshake(farshore_api::SYNC_PATH, &token).send().await.unwrap();
+        let socket = answer.upgrade().await.unwrap();
+        timeout(PATIENCE, sessions.wait_for(|open| *open == 1)).await.unwrap().unwrap();
+        drop(socket);
+        timeout(PATIENCE, sessions.wait_for(|open| *open == 0)).await.unwrap().unwrap();
+        assert!(lock(&service.shared.newest).is_empty());
+    }
+}
