@@ -26,7 +26,7 @@ impl Tx<'_> {
                 StoreReply::Adopted { positions: self.positions() }
             }
             StoreRequest::Page(page) => {
-                let stored = self.page(&page)?;
+                let stored = self.page(&page, now_ms)?;
                 StoreReply::PageStored {
                     checkpoint: stored.checkpoint,
                     outbox_grew: stored.outbox_grew,

@@ -87,12 +87,7 @@ impl Tx<'_> {
     ) -> Result<(), Failure> {
         let read = self.transaction(number)?;
         if self.lacks_what_will_be_offered(&read.transaction, refused)? {
-            self.age_changes_of(number)?;
-            self.take_off(number, &mut Landed::new([number].into()))?;
-            self.forget_transaction(number)?;
-            let progress = &mut self.known.progress;
-            progress.unanswered = progress.unanswered.saturating_sub(1);
-            return Ok(());
+            return self.postpone(number);
         }
         let mut others = read.transaction.mutations.clone();
         let index = usize::try_from(refused.index).unwrap_or(usize::MAX);
@@ -111,7 +106,7 @@ impl Tx<'_> {
 
     /// Whether document changes of a row were refused because the restored server lacks what they were made upon, which
     /// the end of the refill will offer. They are offered then as well. Those of several rows may not be told apart: they
-    /// are one transaction.
+    /// are one transaction. Where this device may only read, nothing is offered.
     fn lacks_what_will_be_offered(
         &self,
         transaction: &Transaction,
@@ -124,6 +119,7 @@ impl Tx<'_> {
         if self.known.progress.refill != Refill::NewEpoch
             || !mutations.all(|mutation| matches!(mutation.op, Op::Document { .. }))
             || !transaction.mutations.windows(2).all(of_one_row)
+            || !self.may_write_rows_of(transaction)?
         {
             return Ok(false);
         }

@@ -25,9 +25,9 @@ pub(super) struct PageStored {
 
 impl Tx<'_> {
     /// Applies or stages a page.
-    pub(super) fn page(&mut self, page: &Page) -> Result<PageStored, Failure> {
+    pub(super) fn page(&mut self, page: &Page, now_ms: u64) -> Result<PageStored, Failure> {
         match page.checkpoint {
-            Some(checkpoint) => self.checkpoint_page(page, checkpoint),
+            Some(checkpoint) => self.checkpoint_page(page, checkpoint, now_ms),
             None => {
                 let progressively = self.known.progress.fills_progressively()
                     || bugs::planted(Bug::StagedPagesShown);
@@ -74,6 +74,7 @@ impl Tx<'_> {
         &mut self,
         page: &Page,
         checkpoint: Checkpoint,
+        now_ms: u64,
     ) -> Result<PageStored, Failure> {
         in_63_bits(checkpoint.seq)?;
         let refill = self.known.progress.refill;
@@ -93,7 +94,7 @@ impl Tx<'_> {
         self.let_go(&landed)?;
         let outbox_grew = match refill {
             Refill::No => false,
-            Refill::BelowHorizon | Refill::NewEpoch => self.complete_refill(refill)?,
+            Refill::BelowHorizon | Refill::NewEpoch => self.complete_refill(refill, now_ms)?,
         };
         self.drop_staged()?;
         self.sweep_graves()?;

@@ -127,7 +127,7 @@ impl Tx<'_> {
     /// The unanswered transactions that wait on a row.
     pub(super) fn unanswered_on(&self, numbers: &Numbers) -> Result<Vec<u64>, Failure> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM fs_outbox WHERE number = ?1 AND answered IS NULL AND decided IS NULL)",
+            "SELECT EXISTS (SELECT 1 FROM fs_outbox WHERE number = ?1 AND answered IS NULL AND coalesce(decided, -1) < 0)",
         )?;
         let mut unanswered = Vec::new();
         for number in numbers.iter() {

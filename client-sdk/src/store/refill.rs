@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{Mutation, Op, Transaction};
+use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::row::RowState;
-use farshore_sync_core::wire::Refill;
 use farshore_sync_core::wire::limits::PUSH_TARGET_BYTES;
+use farshore_sync_core::wire::{Refill, RefusedMutation};
 use rusqlite::params;
 
 use super::documents::DocumentKey;
@@ -196,19 +197,64 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The same for the changes of a transaction: the server has said that it lacks what they were made upon.
-    pub(super) fn age_changes_of(&mut self, number: u64) -> Result<(), Failure> {
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE fs_chunks SET number = NULL, stale = 1 WHERE number = ?1")?;
-        statement.execute([to_sql(number)])?;
+    /// Keeps a refused transaction in the outbox until the end of the refill.
+    pub(super) fn postpone(&mut self, number: u64) -> Result<(), Failure> {
+        self.connection
+            .prepare_cached("UPDATE fs_outbox SET decided = -1 WHERE number = ?1")?
+            .execute([to_sql(number)])?;
         Ok(())
     }
 
+    /// Has the document changes of refused transactions offered with what they were made upon, unless the right to
+    /// write went meanwhile.
+    fn settle_postponed(&mut self, now_ms: u64) -> Result<(), Failure> {
+        let numbers: Vec<u64> = self
+            .connection
+            .prepare_cached(
+                "SELECT number FROM fs_outbox WHERE answered IS NULL AND decided = -1 ORDER BY number",
+            )?
+            .query_map([], |row| row.get(0).map(from_sql))?
+            .collect::<rusqlite::Result<_>>()?;
+        for number in numbers {
+            let read = self.transaction(number)?;
+            if !self.may_write_rows_of(&read.transaction)? {
+                let refused = RefusedMutation {
+                    index: 0,
+                    code: ReasonCode::PermissionDenied,
+                    message: "the right to write the row went while the restored server was filled"
+                        .to_owned(),
+                };
+                self.quarantine(number, &refused, now_ms)?;
+                continue;
+            }
+            self.connection
+                .prepare_cached("UPDATE fs_chunks SET number = NULL, stale = 1 WHERE number = ?1")?
+                .execute([to_sql(number)])?;
+            self.take_off(number, &mut Landed::new([number].into()))?;
+            self.forget_transaction(number)?;
+            let progress = &mut self.known.progress;
+            progress.unanswered = progress.unanswered.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Whether this device may write every row that a transaction touches, as far as the rows are known here.
+    pub(super) fn may_write_rows_of(&self, transaction: &Transaction) -> Result<bool, Failure> {
+        for mutation in &transaction.mutations {
+            let head = self.head((mutation.collection, mutation.row))?;
+            let scope = head.and_then(|head| head.scope);
+            if !scope.is_some_and(|scope| self.known.scopes.may_write(scope)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Settles the rows that did not come again; whether the outbox grew.
-    pub(super) fn complete_refill(&mut self, refill: Refill) -> Result<bool, Failure> {
+    pub(super) fn complete_refill(&mut self, refill: Refill, now_ms: u64) -> Result<bool, Failure> {
         let mut offers = Offers::default();
         if refill == Refill::NewEpoch {
+            self.settle_postponed(now_ms)?;
             self.offer_newer_rows(&mut offers)?;
         }
         self.settle_unseen(refill, &mut offers)?;

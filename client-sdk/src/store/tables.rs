@@ -64,7 +64,8 @@ CREATE TABLE fs_chunks (
 CREATE UNIQUE INDEX fs_chunks_by_hash ON fs_chunks (collection, id, column_id, hash);
 CREATE INDEX fs_chunks_pending ON fs_chunks (number) WHERE number IS NOT NULL;
 -- Local transactions until a checkpoint brings them back. `answered`: the seq at which the server took it.
--- `decided`: the seq at which the server had decided on it, learned before its answer; 0 once that was reached.
+-- `decided`: the seq at which the server had decided on it, learned before its answer; 0 once that was reached. -1: a
+-- restored server refused it for the lack of what the end of the refill will offer.
 -- `corrected`: the stamp under which the server keeps it, where that is not its own.
 CREATE TABLE fs_outbox (
   number INTEGER PRIMARY KEY, answered INTEGER, decided INTEGER, corrected INTEGER, bytes BLOB NOT NULL

@@ -731,3 +731,65 @@ fn where_the_device_may_only_read_the_restored_server_is_right() {
     assert_eq!(local.hidden("SELECT count(*) FROM fs_chunks"), [[super::super::SqlValue::Int(0)]]);
     local.check();
 }
+
+/// A device that typed into a note of which the restored server knows nothing, and has heard that it refused that.
+fn with_a_word_that_the_restored_server_refused(rights: Rights) -> (Device, Server) {
+    let (writer, local, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let note = writer.write(|tx| tx.insert("notes", None, &[]));
+    writer.sync_in_step(&mut server);
+    for grants in [&mut server.grants, &mut restored.grants] {
+        let mut of_notes = grants.iter_mut().filter(|grant| grant.scope == scope("tenant"));
+        of_notes.next().unwrap().rights = rights;
+    }
+    local.sync_in_step(&mut server);
+    local.write(|tx| tx.edit_text("notes", note, "body", "text", 0, 0, "word"));
+    hear_of(&local, &mut restored, Refill::NewEpoch);
+    let outcomes = restored.push(local.id, &local.outbox());
+    assert!(outcomes[0].refused.is_some());
+    local.outcomes(outcomes);
+    (local, restored)
+}
+
+fn refused_for(local: &Device) -> Vec<ReasonCode> {
+    local.store.quarantine().unwrap().iter().map(|refused| refused.code).collect()
+}
+
+#[test]
+fn what_is_typed_where_the_device_may_only_read_is_refused_and_kept() {
+    let (local, restored) = with_a_word_that_the_restored_server_refused(Rights::Read);
+    assert_eq!(refused_for(&local), [ReasonCode::RowMissing]);
+    local.pull(&restored);
+    assert_eq!(refused_for(&local), [ReasonCode::RowMissing]);
+    local.check();
+}
+
+#[test]
+fn what_waits_for_the_end_of_a_refill_is_kept_where_the_right_to_write_goes_meanwhile() {
+    let (local, mut restored) = with_a_word_that_the_restored_server_refused(Rights::Write);
+    let again = restored.push(local.id, &local.outbox());
+    assert_eq!(again.len(), 1, "it is sent again, and gets the same answer");
+    local.outcomes(again);
+    assert_eq!(refused_for(&local), []);
+    assert_eq!(local.store.counts().unwrap().unanswered, 1);
+    for grant in &mut restored.grants {
+        grant.rights = Rights::Read;
+    }
+    local.greet(&restored);
+    local.pull(&restored);
+    assert_eq!(refused_for(&local), [ReasonCode::PermissionDenied]);
+    assert_eq!(local.store.counts().unwrap().unanswered, 0);
+    local.check();
+}
+
+#[test]
+fn what_waits_for_the_end_of_a_refill_is_kept_where_its_scope_is_revoked_meanwhile() {
+    let (local, mut restored) = with_a_word_that_the_restored_server_refused(Rights::Write);
+    restored.grants.retain(|grant| grant.scope != scope("tenant"));
+    local.greet(&restored);
+    assert_eq!(refused_for(&local), [ReasonCode::ScopeRevoked]);
+    local.pull(&restored);
+    assert_eq!(local.store.counts().unwrap().unanswered, 0);
+    local.check();
+}
