@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use farshore_sync_core::wire::SUBPROTOCOL;
 use farshore_sync_core::wire::limits::MAX_MESSAGE_BYTES;
+use futures_util::FutureExt as _;
 
 use super::error::HttpError;
 use crate::app::{App, connections};
@@ -49,8 +50,6 @@ pub async fn connect(
     SyncHandshake(upgrade): SyncHandshake,
 ) -> Result<Response, HttpError> {
     let admission = connections::admit(&app, &principal)?;
-    Ok(upgrade.on_upgrade(async move |socket| {
-        app.sync().run(principal, socket).await;
-        drop(admission);
-    }))
+    Ok(upgrade
+        .on_upgrade(move |socket| app.sync().run(principal, socket).map(|()| drop(admission))))
 }

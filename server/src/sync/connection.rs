@@ -60,6 +60,8 @@ pub(super) struct Connection<S> {
     lane: Arc<LaneHandle>,
     session: Session,
     submitter: Submitter,
+    answers: mpsc::Receiver<Answer>,
+    updates: broadcast::Receiver<Arc<Update>>,
     under_way: UnderWay,
     newest: Newest,
     /// The turn of the page that has just been read, until it is a message.
@@ -67,13 +69,9 @@ pub(super) struct Connection<S> {
     unflushed_bytes: usize,
 }
 
-/// What can wake a connection, besides its socket and its work.
-///
-/// What rarely does, and the time, wait in the same futures from one event to the next: to wait anew would be much of
-/// what an event costs.
+/// What rarely wakes a connection, and the time: they wait in the same futures from one event to the next, as to wait
+/// anew would be much of what an event costs.
 struct Wakers<'w, R> {
-    answers: mpsc::Receiver<Answer>,
-    updates: broadcast::Receiver<Arc<Update>>,
     rare: Pin<&'w mut R>,
     tick: Pin<&'w mut Sleep>,
 }
@@ -103,8 +101,12 @@ impl From<Fault> for End {
 }
 
 impl<S: Socket> Connection<S> {
-    /// Serves one device until either side closes.
-    pub(super) async fn serve(service: SyncService, principal: DevicePrincipal, mut socket: S) {
+    /// What serves a device; none where its tenant's store does not open, which the device is told.
+    pub(super) async fn open(
+        service: SyncService,
+        principal: DevicePrincipal,
+        mut socket: S,
+    ) -> Option<Box<Self>> {
         let tenant = principal.scope().tenant().clone();
         let store = match service.shared.catalog.open(principal.scope()).await {
             Ok(store) => store,
@@ -112,13 +114,12 @@ impl<S: Socket> Connection<S> {
                 tracing::error!(%tenant, %error, "a tenant's store does not open");
                 let fault = Fault { retry_after_ms: Some(RETRY_AFTER_MS), ..internal() };
                 let _ = socket.send(message(&ServerFrame::Fault(fault))).await;
-                return;
+                return None;
             }
         };
         let lane = service.lane(&tenant, &store);
         let (submitter, answers) = Submitter::new();
         let newest = service.queue_up(&tenant, principal.device());
-        let rare = rare_wakers(&service, &lane, &newest);
         let updates = lane.updates();
         let limits = &service.shared.limits;
         let waits = Waits {
@@ -130,7 +131,7 @@ impl<S: Socket> Connection<S> {
         let part_bytes = limits.most_commit_bytes();
         let (device, authority) = (principal.device(), authority(&principal));
         let session = Session::new(device, authority, waits, part_bytes, now_ms);
-        let mut connection = Self {
+        Some(Box::new(Self {
             service,
             principal,
             socket,
@@ -138,17 +139,25 @@ impl<S: Socket> Connection<S> {
             lane,
             session,
             submitter,
+            answers,
+            updates,
             under_way: UnderWay::default(),
             newest,
             page_turn: None,
             unflushed_bytes: 0,
-        };
+        }))
+    }
+
+    /// Serves the device until either side closes.
+    pub(super) async fn serve(mut self: Box<Self>) {
         // What wakes it goes before its claim to be the newest, which is forgotten with the last that watches it.
         let end = {
+            let rare = rare_wakers(&self.service, &self.lane, &self.newest);
             let (rare, tick) = (pin!(rare), pin!(sleep(Duration::ZERO)));
-            connection.run(Wakers { answers, updates, rare, tick }).await
+            self.run(Wakers { rare, tick }).await
         };
-        connection.close(end).await;
+        // The last words take more room than a quiet connection does.
+        Box::pin(self.close(end)).await;
     }
 
     async fn run<R: Stream<Item = Rare>>(&mut self, mut wakers: Wakers<'_, R>) -> End {
@@ -198,7 +207,7 @@ impl<S: Socket> Connection<S> {
                     Ok(None)
                 }
             },
-            Some(answer) = wakers.answers.recv() => return match answer {
+            Some(answer) = self.answers.recv() => return match answer {
                 Ok(result) => Ok(Some(Event::Answered(result))),
                 Err(error) => Err(store_fault(&error).into()),
             },
@@ -214,7 +223,7 @@ impl<S: Socket> Connection<S> {
                     Ok(Some(event))
                 }
             },
-            update = wakers.updates.recv() => return match update {
+            update = self.updates.recv() => return match update {
                 Ok(update) => Ok(Some(Event::Update(update))),
                 Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
                 Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
@@ -289,7 +298,8 @@ impl<S: Socket> Connection<S> {
             }
             Effect::Submit(push) => {
                 let submission = Submission { push, from: self.submitter.clone() };
-                let taken = self.under_way.meanwhile(self.lane.submit(submission)).await;
+                let taken = pin!(self.lane.submit(submission));
+                let taken = self.under_way.meanwhile(taken).await;
                 taken.map_err(|_| End::Fault(internal()))
             }
             Effect::Close(fault) => Err(fault.into()),
@@ -399,7 +409,7 @@ impl<S: Socket> Connection<S> {
         self.service.shared.metrics.message(Direction::Out, bytes);
         self.unflushed_bytes += bytes;
         let limit = self.send_limit();
-        let fed = tokio::time::timeout(limit, self.socket.feed(message));
+        let fed = pin!(tokio::time::timeout(limit, self.socket.feed(message)));
         match self.under_way.meanwhile(fed).await {
             Ok(Ok(())) if self.unflushed_bytes > self.service.shared.limits.session_queue_bytes => {
                 self.flush().await
@@ -415,7 +425,7 @@ impl<S: Socket> Connection<S> {
         }
         self.unflushed_bytes = 0;
         let limit = self.send_limit();
-        let flushed = tokio::time::timeout(limit, self.socket.flush());
+        let flushed = pin!(tokio::time::timeout(limit, self.socket.flush()));
         match self.under_way.meanwhile(flushed).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(End::Gone),
@@ -426,7 +436,7 @@ impl<S: Socket> Connection<S> {
         Duration::from_millis(self.service.shared.limits.silence_limit_ms)
     }
 
-    async fn close(mut self, end: End) {
+    async fn close(&mut self, end: End) {
         if let End::Fault(fault) = end {
             self.service.shared.metrics.fault(fault.code.as_str());
             tracing::info!(

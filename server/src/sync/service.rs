@@ -110,9 +110,20 @@ impl SyncService {
     }
 
     /// Serves one device until either side closes.
-    pub async fn run(&self, principal: DevicePrincipal, socket: impl Socket) {
-        let _counted = Counted::new(&self.shared);
-        Connection::serve(self.clone(), principal, socket).await;
+    pub fn run<S: Socket>(
+        &self,
+        principal: DevicePrincipal,
+        socket: S,
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        let counted = Counted::new(&self.shared);
+        // What opens it is given back before the device falls quiet, as most of them are.
+        let connection = Box::pin(Connection::open(self.clone(), principal, socket));
+        async move {
+            let _counted = counted;
+            if let Some(connection) = connection.await {
+                connection.serve().await;
+            }
+        }
     }
 
     /// Makes every session of a tenant, on every node, read again what its device may do.

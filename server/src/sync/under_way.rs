@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 
 use farshore_store::sync::PageRead;
 use farshore_sync_core::wire::Fault;
@@ -53,8 +53,7 @@ impl UnderWay {
 
     /// Waits for something that may take long, such as a slow device, while the work goes on: whoever has a turn and
     /// does not use it keeps others from theirs. A page that is read meanwhile gives its turn back.
-    pub(super) async fn meanwhile<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        let mut wait = pin!(wait);
+    pub(super) async fn meanwhile<T>(&mut self, mut wait: Pin<&mut impl Future<Output = T>>) -> T {
         loop {
             tokio::select! {
                 biased;
@@ -97,7 +96,7 @@ mod tests {
         assert!(under_way.next().now_or_never().is_none(), "the turn is another's");
         drop(first);
         assert!(turns.take(&tenant, LARGE).now_or_never().is_none(), "the page is next");
-        let slow_device = std::future::pending::<()>();
+        let slow_device = std::pin::pin!(std::future::pending::<()>());
         assert!(under_way.meanwhile(slow_device).now_or_never().is_none());
         assert!(turns.take(&tenant, LARGE).now_or_never().is_some());
         assert_eq!(under_way.len(), 1);
