@@ -187,8 +187,17 @@ impl<'a> WriteTransaction<'a> {
             .map_err(|error| self.apply_error(key, error))?;
         if let Some(layout) = layout {
             check_row(layout, &visible)?;
-            let writes = matches!(op, Op::Insert { .. } | Op::Update { .. });
-            if writes && layout.scope_of(|column| visible.value(column)).is_none() {
+            let in_scope =
+                |state: &RowState| layout.scope_of(|column| state.value(column)).is_some();
+            let places = match &op {
+                Op::Insert { .. } => true,
+                // Of a row that was brought back the server may have all values, and this device none.
+                Op::Update { .. } => {
+                    stored.as_ref().and_then(|stored| stored.visible.as_ref()).is_some_and(in_scope)
+                }
+                _ => false,
+            };
+            if places && !in_scope(&visible) {
                 return Err(no_scope(layout));
             }
         }

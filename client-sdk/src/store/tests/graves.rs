@@ -3,8 +3,10 @@
 use farshore_sync_core::document::DocumentPath;
 use farshore_sync_core::ids::{CollectionId, ColumnId};
 use farshore_sync_core::mutation::{Cells, Op, Transaction};
+use farshore_sync_core::reason::ReasonCode;
+use farshore_sync_core::value::Value;
 
-use super::super::{GRAVE_RETENTION_MS, WriteTransaction};
+use super::super::{GRAVE_RETENTION_MS, WriteError, WriteTransaction};
 use super::harness::{Device, NOW, device};
 use super::server::Server;
 
@@ -143,4 +145,31 @@ fn what_was_offered_of_a_deleted_row_stays_in_its_grave() {
     local.check();
     local.write(|tx| tx.restore("items", id));
     assert_eq!(local.stock(id), 8);
+}
+
+/// The server sends no values of a deleted row, so that a device may bring one back of which it knows none.
+#[test]
+fn a_row_is_written_as_soon_as_it_is_brought_back() {
+    let (writer, local, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let visit = writer.write(|tx| {
+        tx.insert("visits", None, &[("site", "a".into()), ("purpose", "audit".into())])
+    });
+    writer.write(|tx| tx.delete("visits", visit));
+    writer.sync_in_step(&mut server);
+    // Its own row of that id is refused.
+    local.write(|tx| tx.insert("visits", Some(visit), &[("site", "b".into())]));
+    local.greet(&server);
+    local.pull(&server);
+    local.sync_in_step(&mut server);
+    assert!(!local.exists("visits", visit));
+    local.write(|tx| tx.restore("visits", visit));
+    local.write(|tx| tx.update("visits", visit, &[("purpose", "repair".into())]));
+    local.sync_in_step(&mut server);
+    assert_eq!(local.text("visits", visit, "site"), "a");
+    assert_eq!(local.text("visits", visit, "purpose"), "repair");
+    let nowhere =
+        |tx: &mut WriteTransaction<'_>| tx.update("visits", visit, &[("site", Value::Null.into())]);
+    let error = local.store.write(NOW, nowhere).unwrap_err();
+    assert!(matches!(error, WriteError::Invalid { code: ReasonCode::NoScope, .. }), "{error}");
+    local.check();
 }
