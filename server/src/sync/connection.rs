@@ -18,13 +18,13 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task;
 use tokio::time::{Instant, Interval, Sleep, sleep};
 
+use super::audience::Attendance;
 use super::lane::{Answer, LaneHandle, Submission, Submitter};
 use super::repair;
 use super::service::{Newest, SyncService};
 use super::session::{Authority, Effect, Event, Session, Waits, begun_anew, fault};
 use super::turns::{SMALL_MESSAGE_BYTES, Turn};
 use super::under_way::{Done, UnderWay};
-use super::update::Update;
 use crate::auth::{AuthError, DevicePrincipal};
 use crate::telemetry::metrics::Direction;
 
@@ -61,7 +61,7 @@ pub(super) struct Connection<S> {
     session: Session,
     submitter: Submitter,
     answers: mpsc::Receiver<Answer>,
-    updates: broadcast::Receiver<Arc<Update>>,
+    updates: Attendance,
     under_way: UnderWay,
     newest: Newest,
     /// The turn of the page that has just been read, until it is a message.
@@ -120,7 +120,6 @@ impl<S: Socket> Connection<S> {
         let lane = service.lane(&tenant, &store);
         let (submitter, answers) = Submitter::new();
         let newest = service.queue_up(&tenant, principal.device());
-        let updates = lane.updates();
         let limits = &service.shared.limits;
         let waits = Waits {
             hello_ms: limits.hello_timeout_ms,
@@ -131,6 +130,7 @@ impl<S: Socket> Connection<S> {
         let part_bytes = limits.most_commit_bytes();
         let (device, authority) = (principal.device(), authority(&principal));
         let session = Session::new(device, authority, waits, part_bytes, now_ms);
+        let updates = lane.updates(session.grants(), session.grants_hash());
         Some(Box::new(Self {
             service,
             principal,
@@ -170,14 +170,31 @@ impl<S: Socket> Connection<S> {
             if matches!(event, Event::Frame(ClientFrame::Hello(_))) {
                 self.newest.take_over();
             }
-            let now_ms = self.service.shared.clock.now_ms();
-            for effect in self.session.handle(event, now_ms) {
-                if let Err(end) = self.carry_out(effect).await {
-                    return end;
+            for event in self.with_what_was_told(event).into_iter().flatten() {
+                let now_ms = self.service.shared.clock.now_ms();
+                for effect in self.session.handle(event, now_ms) {
+                    if let Err(end) = self.carry_out(effect).await {
+                        return end;
+                    }
                 }
+            }
+            if self.updates.grants_hash() != self.session.grants_hash() {
+                let session = &self.session;
+                self.updates = self.lane.updates(session.grants(), session.grants_hash());
             }
             // A page that waits for an answer keeps nobody else from reading.
             self.page_turn = None;
+        }
+    }
+
+    /// An event, and how far the session is in step, as nobody wakes it for what does not concern it.
+    fn with_what_was_told(&self, event: Event) -> [Option<Event>; 2] {
+        let told = self.updates.told().map(Event::Told);
+        // What was told counts what was just taken.
+        if matches!(event, Event::Update(_) | Event::Lagged) {
+            [Some(event), told]
+        } else {
+            [told, Some(event)]
         }
     }
 
@@ -223,8 +240,8 @@ impl<S: Socket> Connection<S> {
                     Ok(Some(event))
                 }
             },
-            update = self.updates.recv() => return match update {
-                Ok(update) => Ok(Some(Event::Update(update))),
+            heard = self.updates.next() => return match heard {
+                Ok(heard) => Ok(Some(Event::Update(heard))),
                 Err(broadcast::error::RecvError::Lagged(_)) => Ok(Some(Event::Lagged)),
                 Err(broadcast::error::RecvError::Closed) => Err(End::Fault(internal())),
             },
@@ -297,7 +314,8 @@ impl<S: Socket> Connection<S> {
                 self.send(Message::Binary(bytes)).await
             }
             Effect::Submit(push) => {
-                let submission = Submission { push, from: self.submitter.clone() };
+                let (from, grants_hash) = (self.submitter.clone(), self.session.grants_hash());
+                let submission = Submission { push, from, grants_hash };
                 let taken = pin!(self.lane.submit(submission));
                 let taken = self.under_way.meanwhile(taken).await;
                 taken.map_err(|_| End::Fault(internal()))

@@ -1,4 +1,5 @@
-//! The lane of a tenant: pushes of all its sessions go into one group commit, and every commit comes out once.
+//! The lane of a tenant: pushes of all its sessions go into one group commit, and every commit comes out once for
+//! those whom it concerns.
 //!
 //! One task for each tenant that has a session. A push is answered after its commit is durable, and before the
 //! commit is handed to readers.
@@ -13,11 +14,14 @@ use farshore_store::StoreError;
 use farshore_store::pushed::PushedTransaction;
 use farshore_store::sync::{Batch, DevicePush, PushResult};
 use farshore_sync_core::bugs::{self, Bug};
+use farshore_sync_core::digest::Sum;
 use farshore_sync_core::ids::{DeviceId, TenantId};
 use farshore_sync_core::reason::ReasonCode;
-use tokio::sync::{broadcast, mpsc, watch};
+use farshore_sync_core::wire::Grant;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use super::audience::{Attendance, Audiences};
 use super::pace::{MAX_PARTS_OF_PUSH, Pace};
 use super::service::SyncLimits;
 use super::session::MAX_PUSHES_WITH_LANE;
@@ -27,8 +31,6 @@ use crate::clock::SharedClock;
 
 /// Transactions after which a group commit takes no more pushes in.
 pub const MAX_TRANSACTIONS_PER_COMMIT: usize = 2_048;
-/// Commits that a slow session may fall behind before it reads from the store instead.
-pub const MAX_UPDATES_BEHIND: usize = 64;
 
 /// What became of a push.
 pub type Answer = Result<PushResult, Arc<StoreError>>;
@@ -40,6 +42,8 @@ pub struct Submission {
     pub push: DevicePush,
     /// Whom the answer goes to.
     pub from: Submitter,
+    /// The hash of the session's scopes: it hears of the commit, whatever that touches.
+    pub grants_hash: Sum,
 }
 
 /// A session's way into a lane. Once a push of it has failed, all later ones do: a device's transactions must not
@@ -71,7 +75,7 @@ impl Submitter {
 #[derive(Debug)]
 pub struct LaneHandle {
     submissions: mpsc::Sender<Queued>,
-    updates: broadcast::Sender<Arc<Update>>,
+    audiences: Arc<Audiences>,
     authority: watch::Sender<u64>,
     is_over: AtomicBool,
 }
@@ -87,14 +91,13 @@ impl LaneHandle {
         observer: impl LaneObserver,
     ) -> Arc<Self> {
         let (submissions, waiting) = mpsc::channel(limits.lane_queue_pushes);
-        let (updates, _) = broadcast::channel(MAX_UPDATES_BEHIND);
         let pace = Pace::new(limits.tenant_bytes_per_second);
         let max_bytes = limits.most_commit_bytes();
         tokio::spawn(
             Lane { tenant, store, clock, max_bytes, pace, turns, waiting, observer }.run(),
         );
         let (authority, is_over) = (watch::Sender::new(0), AtomicBool::new(false));
-        Arc::new(Self { submissions, updates, authority, is_over })
+        Arc::new(Self { submissions, audiences: Arc::default(), authority, is_over })
     }
 
     /// Hands a push in; waits while too many wait already. An error means that the lane has ended.
@@ -103,10 +106,10 @@ impl LaneHandle {
         self.submissions.send(Queued { submission, lane }).await.map_err(|_| LaneEnded)
     }
 
-    /// Every commit from now on.
+    /// Every commit from now on that concerns a session with these scopes.
     #[must_use]
-    pub fn updates(&self) -> broadcast::Receiver<Arc<Update>> {
-        self.updates.subscribe()
+    pub fn updates(&self, grants: &[Grant], grants_hash: Sum) -> Attendance {
+        self.audiences.join(grants, grants_hash)
     }
 
     /// Every change of what devices of the tenant may do from now on.
@@ -117,15 +120,13 @@ impl LaneHandle {
 
     /// Hands a commit of another node to every session.
     pub fn committed_elsewhere(&self, seq: u64) {
-        // Nobody listens: the next session reads from the store anyway.
-        let _ = self.updates.send(Arc::new(Update::elsewhere(seq)));
+        self.audiences.tell_of_elsewhere(seq);
     }
 
     /// Ends every session: the tenant was restored or moved. Whoever comes from now on takes another lane.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-        // Nobody listens: nobody has to end.
-        let _ = self.updates.send(Arc::new(Update::begin_anew()));
+        self.audiences.begin_anew();
     }
 
     /// Whether its sessions were told to end.
@@ -199,6 +200,8 @@ struct Group {
     pushes: Vec<DevicePush>,
     answers: Vec<Vec<Owed>>,
     by_device: HashMap<DeviceId, usize>,
+    /// The hashes of the scopes of the sessions that pushed.
+    scopes: Vec<Sum>,
     transactions: usize,
     bytes: usize,
 }
@@ -211,13 +214,14 @@ struct Owed {
 
 impl Group {
     fn add(&mut self, submission: Submission) {
-        let Submission { push, from } = submission;
+        let Submission { push, from, grants_hash } = submission;
         if let Some(error) = from.failed.get()
             && !bugs::planted(Bug::GoesOnAfterFailedCommit)
         {
             from.answer(Err(Arc::clone(error)));
             return;
         }
+        self.scopes.push(grants_hash);
         self.transactions += push.transactions.len();
         self.bytes += push.transactions.iter().map(PushedTransaction::encoded_bytes).sum::<usize>();
         let owed = Owed { transactions: push.transactions.len(), to: from };
@@ -298,8 +302,7 @@ impl<O: LaneObserver> Lane<O> {
                     answer(result, answers);
                 }
                 if seq.is_some() {
-                    // Nobody listens: every session will read from the store when it gets there.
-                    let _ = lane.updates.send(Arc::new(Update::new(committed)));
+                    lane.audiences.tell(&Arc::new(Update::new(committed)), &group.scopes);
                 }
             }
             Err(error) => {

@@ -2,8 +2,9 @@
 //!
 //! - [`session`]: one connection as a state machine.
 //! - [`lane`]: group commits of a tenant.
+//! - [`audience`]: who hears of which commit.
 //! - [`pace`]: how much a tenant may push.
-//! - [`update`]: a commit on its way to all sessions.
+//! - [`update`]: a commit on its way to the sessions that it concerns.
 //! - [`turns`]: whose turn it is to do large work.
 //! - [`page`]: the store's rows as the wire's pages.
 //! - [`connection`]: the task that drives one session over a socket.
@@ -11,6 +12,7 @@
 //! - [`repair`]: finding the rows in which a device differs.
 //! - [`service`]: what http hands authenticated sockets to.
 
+mod audience;
 mod connection;
 mod lane;
 mod pace;

@@ -27,9 +27,10 @@ use farshore_sync_core::wire::{
 };
 use minicbor::bytes::{ByteArray, ByteVec};
 
+use super::audience::Heard;
 use super::pace::in_parts;
 use super::page;
-use super::update::{Seen, Update};
+use super::update::Update;
 
 /// Pushes of one connection that the lane may hold; the socket is not read beyond them.
 pub const MAX_PUSHES_WITH_LANE: u64 = 4;
@@ -45,8 +46,10 @@ pub enum Event {
     Answered(PushResult),
     /// What [`Effect::ReadPage`] asked for.
     Page(PageRead),
-    /// The lane committed.
-    Update(Arc<Update>),
+    /// The lane committed what concerns the session.
+    Update(Heard),
+    /// Up to this seq nothing concerns the session but what it was told.
+    Told(u64),
     /// Updates were missed: the next page comes from the store.
     Lagged,
     /// The device was authorised anew.
@@ -272,9 +275,13 @@ impl Session {
                     Ok(())
                 }
             }
-            Event::Update(update) if update.begins_anew() => Err(begun_anew()),
-            Event::Update(update) => {
-                self.update(update, &mut effects);
+            Event::Update(heard) if heard.update.begins_anew() => Err(begun_anew()),
+            Event::Update(heard) => {
+                self.update(heard, &mut effects);
+                Ok(())
+            }
+            Event::Told(seq) => {
+                self.in_step_with(seq);
                 Ok(())
             }
             Event::Lagged => {
@@ -532,21 +539,30 @@ impl Session {
         Ok(())
     }
 
-    fn update(&mut self, update: Arc<Update>, effects: &mut Vec<Effect>) {
+    fn update(&mut self, Heard { update, after }: Heard, effects: &mut Vec<Effect>) {
         self.heard_of = self.heard_of.max(update.seq());
         let Stream::InStep(seq) = self.stream else { return };
-        match update.seen_from(seq) {
-            Seen::Already => {}
-            Seen::Next if update.is_shareable() => {
-                update.add_totals(&mut self.totals, &self.grants);
-                self.stream = Stream::InStep(update.seq());
-                // Of rows that the device may not read it need not hear: its last checkpoint stays valid.
-                if update.rows_for(&self.grants) > 0 {
-                    self.told = update.seq();
-                    effects.push(Effect::SendShared(update));
-                }
-            }
-            Seen::Next | Seen::Later => self.lagged(),
+        if update.seq() <= seq {
+            return;
+        }
+        if after > seq || !update.is_shareable() {
+            return self.lagged();
+        }
+        update.add_totals(&mut self.totals, &self.grants);
+        self.stream = Stream::InStep(update.seq());
+        // Of rows that the device may not read it need not hear: its last checkpoint stays valid.
+        if update.rows_for(&self.grants) > 0 {
+            self.told = update.seq();
+            effects.push(Effect::SendShared(update));
+        }
+    }
+
+    /// Nothing concerns the session up to a seq but what it has, where it has everything up to an earlier one.
+    const fn in_step_with(&mut self, passed: u64) {
+        if let Stream::InStep(seq) = &mut self.stream
+            && passed > *seq
+        {
+            *seq = passed;
         }
     }
 

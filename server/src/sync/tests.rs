@@ -15,6 +15,7 @@ use farshore_sync_core::wire::{
     ServerFrame, scopes_hash,
 };
 
+use super::audience::Heard;
 use super::session::{Authority, Effect, Event, MAX_PUSHES_WITH_LANE, Session, Waits};
 use super::update::Update;
 
@@ -78,14 +79,20 @@ fn complete(seq: u64, rows: Vec<ChangedRow>) -> Event {
 fn update(before: u64, rows: Vec<ChangedRow>) -> Event {
     let seq = rows.last().unwrap().seq;
     let place = (rows[0].scope.clone(), CollectionId(1));
-    Event::Update(Arc::new(Update::new(Committed {
+    let update = Arc::new(Update::new(Committed {
         seq_before: before,
         seq,
         results: vec![],
         rows,
         totals: vec![(place, Sum(u128::from(seq)))],
         documents_came_anew: false,
-    })))
+    }));
+    Event::Update(Heard { update, after: before })
+}
+
+fn checkpoints(effects: &[Effect]) -> Vec<u64> {
+    let checkpoint = |page: &&Page| page.checkpoint.map(|checkpoint| checkpoint.seq);
+    pages(effects).iter().filter_map(checkpoint).collect()
 }
 
 fn standing(seq: u64) -> Event {
@@ -233,7 +240,8 @@ fn a_session_ends_when_its_tenant_begins_anew() {
     };
     assert!(!closes_with(&Bench::in_step(50).on(page(7)), FaultCode::BegunAnew));
     assert!(closes_with(&Bench::in_step(50).on(page(8)), FaultCode::BegunAnew));
-    let told = Event::Update(Arc::new(Update::begin_anew()));
+    let update = Arc::new(Update::begin_anew());
+    let told = Event::Update(Heard { update, after: 0 });
     assert!(closes_with(&Bench::in_step(50).on(told), FaultCode::BegunAnew));
 }
 
@@ -287,6 +295,45 @@ fn updates_follow_each_other_and_a_gap_is_read_from_the_store() {
     assert!(request(&effects).unwrap().scopes.iter().all(|read| read.after == 52));
     let mut lagged = Bench::in_step(50);
     assert!(request(&lagged.on(Event::Lagged)).is_some());
+}
+
+/// Nobody wakes a session for what does not concern it.
+#[test]
+fn what_does_not_concern_a_session_opens_no_gap() {
+    let mut bench = Bench::in_step(50);
+    let heard = |before, after, row| match update(before, vec![row]) {
+        Event::Update(Heard { update, .. }) => Event::Update(Heard { update, after }),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(bench.on(heard(60, 45, row(61, "a")))[..], [Effect::SendShared(_)]));
+    assert!(bench.on(heard(60, 45, row(61, "a"))).is_empty(), "seen already");
+    assert!(bench.on(Event::Told(70)).is_empty());
+    assert!(bench.on(Event::Told(65)).is_empty());
+    assert_eq!(checkpoints(&bench.frame(ClientFrame::Ping(1))), [70]);
+    assert!(matches!(bench.on(heard(80, 61, row(81, "a")))[..], [Effect::SendShared(_)]));
+    let effects = bench.on(heard(90, 85, row(91, "a")));
+    assert!(request(&effects).unwrap().scopes.iter().all(|read| read.after == 81), "{effects:?}");
+    assert!(bench.on(Event::Told(95)).is_empty(), "it has the commit before only from the store");
+    let effects = bench.on(complete(91, vec![row(85, "a"), row(91, "a")]));
+    assert_eq!(checkpoints(&effects), [91]);
+}
+
+#[test]
+fn what_came_from_elsewhere_is_read_from_where_the_session_stands() {
+    let mut bench = Bench::in_step(50);
+    let update = Arc::new(Update::elsewhere(60));
+    let effects = bench.on(Event::Update(Heard { update, after: 45 }));
+    assert!(request(&effects).unwrap().scopes.iter().all(|read| read.after == 50), "{effects:?}");
+}
+
+/// Its transaction may have changed nothing, in a commit that does not concern it.
+#[test]
+fn a_push_is_confirmed_once_nothing_up_to_its_commit_is_missing() {
+    let mut bench = Bench::in_step(50);
+    bench.frame(push(1));
+    assert!(checkpoints(&bench.on(answered(1, 60))).is_empty());
+    assert!(checkpoints(&bench.on(Event::Told(59))).is_empty());
+    assert_eq!(checkpoints(&bench.on(Event::Told(60))), [60]);
 }
 
 /// A row that changes between two pages moves to a later one: its document changes from before have not come yet.

@@ -1,12 +1,13 @@
-//! A commit on its way to every session: filtered, encoded and compressed once for all that share their scopes.
+//! A commit on its way to the sessions that it concerns: filtered, encoded and compressed once for all that share their scopes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use farshore_store::sync::{Committed, RowChange};
 use farshore_sync_core::bugs::{self, Bug};
 use farshore_sync_core::digest::{Sum, Totals};
+use farshore_sync_core::ids::Scope;
 use farshore_sync_core::wire::limits::{MAX_ROWS_PER_PAGE, PAGE_TARGET_BYTES};
 use farshore_sync_core::wire::{Checkpoint, Grant, Page};
 
@@ -19,21 +20,12 @@ pub const MAX_SHARED_PAGE_BYTES: usize = 2 * PAGE_TARGET_BYTES;
 #[derive(Debug)]
 pub struct Update {
     committed: Committed,
+    /// The scopes that it touches.
+    scopes: BTreeSet<Scope>,
     shareable: bool,
     begins_anew: bool,
     /// One message for each set of scopes, made by the first session that has it.
     messages: Mutex<HashMap<Sum, Bytes>>,
-}
-
-/// How an update relates to what a session has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// The session has it.
-    Already,
-    /// It follows what the session has.
-    Next,
-    /// Something between is missing.
-    Later,
 }
 
 impl Update {
@@ -44,11 +36,14 @@ impl Update {
         let shareable = !committed.documents_came_anew
             && committed.rows.len() <= MAX_ROWS_PER_PAGE
             && bytes <= MAX_SHARED_PAGE_BYTES;
+        let of_rows = committed.rows.iter().map(|row| &row.scope);
+        let of_totals = committed.totals.iter().map(|((scope, _), _)| scope);
+        let scopes = of_rows.chain(of_totals).cloned().collect();
         if !shareable {
             // Who waits to be read holds no rows that nobody reads.
             committed.rows = Vec::new();
         }
-        Self { committed, shareable, begins_anew: false, messages: Mutex::default() }
+        Self { committed, scopes, shareable, begins_anew: false, messages: Mutex::default() }
     }
 
     /// No commit: the tenant was restored or moved, and every session ends.
@@ -68,13 +63,26 @@ impl Update {
             totals: Vec::new(),
             documents_came_anew: false,
         };
-        Self { committed, shareable: false, begins_anew: false, messages: Mutex::default() }
+        let (scopes, messages) = (BTreeSet::new(), Mutex::default());
+        Self { committed, scopes, shareable: false, begins_anew: false, messages }
     }
 
     /// Whether it ends every session.
     #[must_use]
     pub const fn begins_anew(&self) -> bool {
         self.begins_anew
+    }
+
+    /// The seq before the commit.
+    #[must_use]
+    pub const fn seq_before(&self) -> u64 {
+        self.committed.seq_before
+    }
+
+    /// The scopes that it touches; none where that is not known.
+    #[must_use]
+    pub const fn scopes(&self) -> &BTreeSet<Scope> {
+        &self.scopes
     }
 
     /// The seq after the commit.
@@ -87,18 +95,6 @@ impl Update {
     #[must_use]
     pub const fn is_shareable(&self) -> bool {
         self.shareable
-    }
-
-    /// How it relates to a session that has everything up to a seq.
-    #[must_use]
-    pub const fn seen_from(&self, seq: u64) -> Seen {
-        if self.committed.seq <= seq {
-            Seen::Already
-        } else if self.committed.seq_before == seq {
-            Seen::Next
-        } else {
-            Seen::Later
-        }
     }
 
     /// How many rows it changed.

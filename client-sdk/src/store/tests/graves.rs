@@ -168,7 +168,7 @@ fn a_row_is_written_as_soon_as_it_is_brought_back() {
     assert_eq!(local.text("visits", visit, "site"), "a");
     assert_eq!(local.text("visits", visit, "purpose"), "repair");
     let nowhere =
-        |tx: &mut WriteTransaction<'_>| tx.update("visits", visit, &[("site", Value::Null.into())]);
+        |tx: &mut WriteTransaction<'_>| tx.update("visits", visit, &[("site", Value::Null)]);
     let error = local.store.write(NOW, nowhere).unwrap_err();
     assert!(matches!(error, WriteError::Invalid { code: ReasonCode::NoScope, .. }), "{error}");
     local.check();

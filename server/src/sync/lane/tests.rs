@@ -7,7 +7,7 @@ use farshore_sync_core::ids::{CollectionId, ColumnId, RowId};
 use farshore_sync_core::mutation::{Cells, Mutation, Op, Transaction};
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
-use farshore_sync_core::wire::{Grant, Rights};
+use farshore_sync_core::wire::{Grant, Rights, scopes_hash};
 
 use super::super::turns::SMALL_COMMIT_BYTES;
 use super::*;
@@ -81,11 +81,15 @@ impl Tenant {
         let insert = Mutation { collection, row, op: Op::Insert { cells } };
         let transaction = Transaction { number, stamp: Hlc(number), mutations: vec![insert] };
         let transactions = vec![PushedTransaction::read(&transaction.encode()).unwrap()];
-        let grants = vec![Grant { scope: "a".parse().unwrap(), rights: Rights::Write }];
-        let device = DeviceId::from_bytes([1; 16]);
+        let (device, grants) = (DeviceId::from_bytes([1; 16]), grants());
+        let grants_hash = scopes_hash(&grants);
         let push = DevicePush { device, epoch: self.epoch, grants, settled: 0, transactions };
-        Submission { push, from: from.clone() }
+        Submission { push, from: from.clone(), grants_hash }
     }
+}
+
+fn grants() -> Vec<Grant> {
+    vec![Grant { scope: "a".parse().unwrap(), rights: Rights::Write }]
 }
 
 fn limits() -> SyncLimits {
@@ -149,9 +153,10 @@ async fn a_commit_outlives_the_sessions_that_asked_for_it_and_the_next_ones_hear
     lane.submit(tenant.submission(1, 1, &from)).await.unwrap();
     drop((lane, answers));
 
-    let mut updates = known_to_the_service.upgrade().expect("it still commits").updates();
-    drop(others);
-    updates.recv().await.expect("the commit is told");
+    let lane = known_to_the_service.upgrade().expect("it still commits");
+    let mut updates = lane.updates(&grants(), scopes_hash(&grants()));
+    drop((lane, others));
+    updates.next().await.expect("the commit is told");
     while known_to_the_service.strong_count() > 0 {
         tokio::task::yield_now().await;
     }
