@@ -107,17 +107,19 @@ impl RowState {
                 }
             }
             Op::SetRemove { column, element, observed } => {
-                let Some(adds) =
-                    self.sets.get_mut(&column).and_then(|entries| entries.get_mut(&element))
-                else {
-                    return;
-                };
                 for seen in observed {
-                    // An add whose stamp the server moved back is still the add that was seen.
-                    if let Some(entry) = adds.get_mut(&seen.device)
-                        && entry.hlc <= seen.hlc
-                    {
-                        entry.alive = false;
+                    let set = self.sets.get_mut(&column);
+                    match set.and_then(|set| set.get_mut(&element)?.get_mut(&seen.device)) {
+                        // An add whose stamp the server moved back is still the add that was seen.
+                        Some(add) if add.hlc <= seen.hlc => add.alive = false,
+                        Some(_) => {}
+                        // A server that was restored lacks the add, and whoever has seen it will offer it.
+                        None if seen.device == stamp.device => {
+                            let gone = SetEntry { hlc: seen.hlc.min(stamp.hlc), alive: false };
+                            let set = self.sets.entry(column).or_default();
+                            set.entry(element.clone()).or_default().insert(seen.device, gone);
+                        }
+                        None => {}
                     }
                 }
             }
@@ -273,6 +275,27 @@ mod tests {
         // Sent for the first time, it does all of it: what it takes back is its own add.
         for op in steps {
             assert_eq!(row.not_done_yet(op.clone(), stamp), *op);
+        }
+    }
+
+    #[test]
+    fn an_own_add_that_comes_after_its_remove_stays_removed() {
+        let element = Value::from("x");
+        let add = Op::SetAdd { column: COLUMN, element: element.clone() };
+        let row = apply(None, &insert("x"), at(1, 1));
+        let [own, others] = [at(2, 1), at(2, 2)].map(|stamp| apply(Some(&row), &add, stamp));
+        let remove =
+            |observed| Op::SetRemove { column: COLUMN, element: element.clone(), observed };
+        let removed = apply(Some(&row), &remove(vec![at(2, 1)]), at(5, 1));
+        assert_eq!(removed.merge(&own).set(COLUMN).count(), 0);
+        assert_eq!(removed.merge(&others).set(COLUMN).count(), 1, "of another device");
+        assert_eq!(apply(Some(&removed), &add, at(6, 1)).set(COLUMN).count(), 1, "added anew");
+        // By a clock that ran ahead; the remove has been dated back by now.
+        let removed = apply(Some(&row), &remove(vec![at(90, 1)]), at(5, 1));
+        assert_eq!(apply(Some(&removed), &add, at(6, 1)).set(COLUMN).count(), 1);
+        for nothing in [vec![], vec![at(2, 2)]] {
+            let removed = apply(Some(&row), &remove(nothing), at(5, 1));
+            assert_eq!(removed, row, "nobody else's adds are foretold");
         }
     }
 

@@ -793,3 +793,32 @@ fn what_waits_for_the_end_of_a_refill_is_kept_where_its_scope_is_revoked_meanwhi
     assert_eq!(local.store.counts().unwrap().unanswered, 0);
     local.check();
 }
+
+/// The lost server took a transaction whose answer was lost with it, and the restored one refuses it.
+#[test]
+fn a_remove_is_not_undone_by_an_add_that_only_another_device_knows_to_be_taken() {
+    let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let kept = local.insert_item("kept");
+    local.sync_in_step(&mut server);
+    let mut restored = server.clone();
+    restored.epoch = 8;
+    let lost = local.insert_item("lost");
+    local.sync_in_step(&mut server);
+    local.write(|tx| {
+        tx.increment("items", lost, "stock", 1)?;
+        tx.set_add("items", kept, "tags", "t".into())
+    });
+    server.push(local.id, &local.outbox());
+    away.sync_in_step(&mut server);
+    local.write(|tx| tx.set_remove("items", kept, "tags", "t".into()));
+    for device in [&local, &away, &local, &away] {
+        refill(device, &mut restored, Refill::NewEpoch);
+        device.sync_in_step(&mut restored);
+    }
+    assert_eq!(refused_for(&local), [ReasonCode::RowMissing]);
+    for device in [&local, &away] {
+        assert_eq!(device.column("items", kept, "tags"), ColumnValue::Set(vec![]));
+        assert_eq!(device.column("items", lost, "stock"), ColumnValue::Counter(1));
+        device.check();
+    }
+}

@@ -32,8 +32,11 @@ pub(super) fn validate<'a>(
             expect(collection, *column, ColumnType::Set)?;
             check_element(collection, *column, element)?;
         }
-        Op::SetRemove { column, observed, .. } => {
+        Op::SetRemove { column, element, observed } => {
             expect(collection, *column, ColumnType::Set)?;
+            if !observed.is_empty() {
+                check_element(collection, *column, element)?;
+            }
             if observed.len() > MAX_SET_ELEMENTS {
                 return Err(refuse(
                     ReasonCode::TooLarge,
