@@ -50,6 +50,10 @@ bugs! {
     PageBeforeAnswer = "page-before-answer";
     /// A commit that came while a page was read is not read afterwards.
     MissedCommitForgotten = "missed-commit-forgotten";
+    /// A session counts updates as heard that still wait for it.
+    ToldTooEarly = "told-too-early";
+    /// A session hears only of commits in the first of its scopes.
+    OneScopeHeard = "one-scope-heard";
     /// Messages for many sessions are cached without regard to their scopes.
     MessageCacheWithoutScopes = "message-cache-without-scopes";
     /// Lanes are kept without regard to the tenant.

@@ -28,7 +28,7 @@ Commands:
   bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --report PATH)
   sim     Build in release and run the simulator; ARGUMENTS go to it (such as --seeds 1000 --minutes 10)
   mutants Change the code a little, many times, and see that a test notices; NAME, --minutes N
-  proof   Run every kind of trial and write docs/proof.md; --quick, --minutes N, --only ROW, --dev
+  proof   Run every kind of trial and write docs/proof.md; --quick, --minutes N, --only ROW.., --dev
   fences  Check who uses what, licences, layers and links, without network (part of test)
   help    Print this
 

@@ -29,7 +29,8 @@ const MINUTES: u64 = 120;
 struct Options {
     size: Size,
     minutes: u64,
-    only: Option<String>,
+    /// The rows to run; none: all.
+    only: Vec<String>,
     profile: Profile,
 }
 
@@ -37,12 +38,14 @@ struct Options {
 /// were not asked for stay as they are. A quick run is shown and not written.
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let options = options(arguments)?;
-    let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let rows: Vec<_> = ROWS.iter().filter(|row| wanted(row.name)).collect();
-    if rows.is_empty() {
-        let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
-        return Err(Failure::Usage(format!("there are the rows {}", known.join(", "))));
+    let known: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+    if let Some(unknown) = options.only.iter().find(|only| !known.contains(&only.as_str())) {
+        let known = known.join(", ");
+        return Err(Failure::Usage(format!("there is no row {unknown}: there are {known}")));
     }
+    let wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let rows: Vec<_> = ROWS.iter().filter(|row| wanted(row.name)).collect();
     let command = ["cargo xtask proof"].into_iter().chain(arguments.iter().map(String::as_str));
     let began = Run::now(command.collect::<Vec<_>>().join(" "))?;
     let (records, page) = (process::root().join(RECORDS), process::root().join(PAGE));
@@ -69,7 +72,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
 
 fn options(arguments: &[String]) -> Result<Options, Failure> {
     let mut options =
-        Options { size: Size::Full, minutes: MINUTES, only: None, profile: Profile::Release };
+        Options { size: Size::Full, minutes: MINUTES, only: vec![], profile: Profile::Release };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let mut value = || {
@@ -79,7 +82,7 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
         match argument.as_str() {
             "--quick" => options.size = Size::Quick,
             "--dev" => options.profile = Profile::Development,
-            "--only" => options.only = Some(value()?),
+            "--only" => options.only.push(value()?),
             "--minutes" => {
                 let text = value()?;
                 options.minutes = text
@@ -111,8 +114,10 @@ mod tests {
     fn options_are_read_and_wrong_ones_are_named() {
         let quick = read(&["--quick", "--minutes", "5", "--dev"]).unwrap();
         let expected =
-            Options { size: Size::Quick, minutes: 5, only: None, profile: Profile::Development };
+            Options { size: Size::Quick, minutes: 5, only: vec![], profile: Profile::Development };
         assert_eq!(quick, expected);
+        let both = read(&["--only", "kills", "--only", "fuzz"]).unwrap();
+        assert_eq!(both.only, ["kills", "fuzz"]);
         for wrong in [&["--slow"][..], &["--minutes"], &["--minutes", "many"], &["--only"]] {
             assert!(matches!(read(wrong), Err(Failure::Usage(_))), "{wrong:?}");
         }
@@ -120,7 +125,9 @@ mod tests {
 
     #[test]
     fn a_row_that_there_is_not_is_an_error_that_names_those_there_are() {
-        let failure = run(&["--only".to_owned(), "miracles".to_owned()]).unwrap_err();
-        assert!(failure.to_string().contains("crash-images"), "{failure}");
+        let arguments = ["--only", "kills", "--only", "miracles"].map(str::to_owned);
+        let failure = run(&arguments).unwrap_err();
+        let text = failure.to_string();
+        assert!(text.contains("no row miracles") && text.contains("crash-images"), "{text}");
     }
 }

@@ -169,7 +169,7 @@ const HEAD: &str = "\
 # Proof sheet
 
 What was tried to break Farshore, how often, and how often it broke.
-Anyone can run it again: `cargo xtask proof`, or one row of it with `--only ROW`, which leaves the others as they are.
+Anyone can run it again: `cargo xtask proof`, or some rows of it with `--only ROW`, once for each, which leaves the others as they are.
 A row without failures bounds how often one trial fails: 3/n with 95 % confidence, where n is the number of trials.
 Each harness is itself tested on planted faults: `tests/storage/tests/sample.rs`, `tests/sim/src/oracles/tests.rs` and the bug bank.
 
