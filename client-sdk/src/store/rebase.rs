@@ -254,8 +254,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The server's state of a row with the answered transactions that wait on it. Where the row never came, what is
-    /// offered of it stands for the server's state: another device has offered the same.
+    /// The server's state of a row with the answered transactions that wait on it.
     pub(super) fn with_answered(
         &mut self,
         key: RowKey,
@@ -265,14 +264,25 @@ impl Tx<'_> {
         let pending = pending.map(|pending| pending.numbers.clone()).unwrap_or_default();
         let unanswered = self.unanswered_on(&pending)?;
         let answered = pending.filtered(|number| !unanswered.contains(&number));
-        let base = match stored.base()? {
-            Some(base) => Some(base),
-            None => {
-                let offers = self.offers_among(key, &pending)?;
-                self.overlay(key, None, &offers)?
-            }
-        };
+        let base = self.base_or_offers(key, stored, &pending)?;
         self.with_taken(key, base, &answered)
+    }
+
+    /// The server's state of a row. Where the row never came, what these transactions offer of it stands for that:
+    /// whatever the server took of the row before, it took upon the same from another device.
+    pub(super) fn base_or_offers(
+        &mut self,
+        key: RowKey,
+        stored: &Stored,
+        numbers: &Numbers,
+    ) -> Result<Option<RowState>, Failure> {
+        match stored.base()? {
+            Some(base) => Ok(Some(base)),
+            None => {
+                let offers = self.offers_among(key, numbers)?;
+                self.overlay(key, None, &offers)
+            }
+        }
     }
 
     /// The transactions that offer a row.

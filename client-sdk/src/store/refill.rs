@@ -120,7 +120,7 @@ impl Tx<'_> {
             let Some(stored) = self.load(key)? else { continue };
             let Some(pending) = &stored.head.pending else { continue };
             let answered = pending.numbers.filtered(|number| landed.numbers.contains(&number));
-            let mut before = stored.base()?;
+            let mut before = self.base_or_offers(key, &stored, &answered)?;
             if first_fill && let Some(before) = &mut before {
                 // No transaction has landed before the first fill is complete: those here are the whole total.
                 let device = self.known.progress.device;

@@ -822,3 +822,35 @@ fn a_remove_is_not_undone_by_an_add_that_only_another_device_knows_to_be_taken()
         device.check();
     }
 }
+
+/// It was taken on what another device had offered, and answered before the device offered the row itself.
+#[test]
+fn what_was_taken_on_a_row_that_another_device_offered_is_offered_to_the_next_server() {
+    let (local, away, mut server) = (Device::new(1), Device::new(2), Server::new());
+    let [mut restored, mut empty] = [8, 9].map(|epoch| {
+        let mut copy = server.clone();
+        copy.epoch = epoch;
+        copy
+    });
+    let id = local.insert_item("old");
+    for device in [&local, &away] {
+        device.sync_in_step(&mut server);
+    }
+    local.write(|tx| tx.update("items", id, &[("title", "newer".into())]));
+    hear_of(&local, &mut restored, Refill::NewEpoch);
+    let without_the_row = restored.pages(&local.standing());
+    refill(&away, &mut restored, Refill::NewEpoch);
+    away.sync_in_step(&mut restored);
+    let outcomes = restored.push(local.id, &local.outbox());
+    assert!(outcomes[0].refused.is_none());
+    local.outcomes(outcomes);
+    for page in without_the_row {
+        local.handle(StoreRequest::Page(page));
+    }
+    local.outcomes(restored.push(local.id, &local.outbox()));
+    // Before it sends any of that, it is restored once more.
+    refill(&local, &mut empty, Refill::NewEpoch);
+    local.sync_in_step(&mut empty);
+    assert_eq!(local.text("items", id, "title"), "newer");
+    local.check();
+}
