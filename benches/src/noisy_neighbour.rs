@@ -31,9 +31,8 @@ const NEIGHBOURS: usize = 16;
 const SHARE_BYTES_PER_SECOND: usize = 1_000_000;
 /// So many times its share the neighbour takes at least, where it may.
 const TIMES_ITS_SHARE: f64 = 10.0;
-/// What the neighbour has to push for each second: more than it gets rid of, held to its share and not.
-const HELD_ROWS_PER_SECOND: usize = 60_000;
-const FREE_ROWS_PER_SECOND: usize = 250_000;
+/// What the neighbour has to push for each second: more than it gets rid of.
+const NEIGHBOUR_ROWS_PER_SECOND: usize = 250_000;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let seconds = if plan.quick { QUICK_SECONDS } else { SECONDS };
@@ -43,8 +42,7 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         [Server::start_with(homes[0].path(), &share)?, Server::start(homes[1].path())?];
     let schema = Schema::parse(SCHEMA_BY_SITE)?;
     let side = |server| Side { server, schema: &schema, seconds };
-    let mut held = Beside::new(side(&limited), HELD_ROWS_PER_SECOND);
-    let mut free = Beside::new(side(&unlimited), FREE_ROWS_PER_SECOND);
+    let (mut held, mut free) = (Beside::new(side(&limited)), Beside::new(side(&unlimited)));
     let mut alone = Writes::default();
     let mut without = || {
         limited.wait_until_idle()?;
@@ -99,8 +97,6 @@ impl Writes {
 /// The measured tenant beside a neighbour, time and again.
 struct Beside<'a> {
     side: Side<'a>,
-    /// What the neighbour has to push for each second.
-    wanted: usize,
     drive: Drive,
     /// What the neighbour got rid of, in rows a second.
     taken: Vec<f64>,
@@ -108,15 +104,15 @@ struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    fn new(side: Side<'a>, wanted: usize) -> Self {
+    fn new(side: Side<'a>) -> Self {
         let (drive, writes) = (Drive::default(), Writes::default());
-        Self { side, wanted, drive, taken: Vec::new(), writes }
+        Self { side, drive, taken: Vec::new(), writes }
     }
 
     /// How long 99 of 100 writes took, in milliseconds.
     fn measure(&mut self) -> Outcome<f64> {
-        let Self { side, wanted, drive, taken, writes } = self;
-        let wanted = *wanted * side.seconds as usize;
+        let Self { side, drive, taken, writes } = self;
+        let wanted = NEIGHBOUR_ROWS_PER_SECOND * side.seconds as usize;
         let leg = taken.len();
         side.server.wait_until_idle()?;
         let neighbours = side.neighbours(&format!("noisy-{leg}"), wanted)?;
