@@ -8,8 +8,10 @@ use farshore_sync_core::reason::ReasonCode;
 use farshore_sync_core::row::RowState;
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
+use farshore_sync_core::wire::limits::MAX_SET_ELEMENTS;
 use farshore_sync_core::wire::{Grant, PushOutcome, Rights};
 
+use super::validate::MAX_SET_ELEMENT_BYTES;
 use super::{Context, Loaded, Plan, StoredRow, plan, prepare};
 use crate::pushed::PushedTransaction;
 use crate::sync::{Batch, DevicePush, Head, PushResult, RowChange};
@@ -149,6 +151,10 @@ fn misfits_are_refused_with_their_reason_and_the_rest_goes_on() {
         bench.outcomes(vec![unknown, transaction(2, Hlc::from_wall_ms(NOW), vec![insert("a")])]);
     assert_eq!(outcomes[0].refused.as_ref().unwrap().code, ReasonCode::UnknownCollection);
     assert_eq!(outcomes[1].refused, None);
+    let too_long = || Value::from("e".repeat(MAX_SET_ELEMENT_BYTES + 1));
+    let stamp = Stamp { hlc: Hlc::from_wall_ms(NOW), device: DEVICE };
+    let remove =
+        |element, adds| Op::SetRemove { column: TAGS, element, observed: vec![stamp; adds] };
     let cases = [
         (update(ColumnId(99), Value::Null), ReasonCode::UnknownColumn),
         (update(RATING, Value::from("five")), ReasonCode::TypeMismatch),
@@ -160,6 +166,9 @@ fn misfits_are_refused_with_their_reason_and_the_rest_goes_on() {
         (update(SITE, Value::from("c")), ReasonCode::PermissionDenied),
         (Op::Increment { column: NAME, delta: 1 }, ReasonCode::TypeMismatch),
         (Op::Document { column: NAME, change: vec![1] }, ReasonCode::BadDocumentChange),
+        (Op::SetAdd { column: TAGS, element: too_long() }, ReasonCode::TooLarge),
+        (remove(too_long(), 1), ReasonCode::TooLarge),
+        (remove(Value::from("a"), MAX_SET_ELEMENTS + 1), ReasonCode::TooLarge),
     ];
     for (number, (op, code)) in (3..).zip(cases) {
         assert_eq!(bench.refusal(number, vec![update(NAME, Value::from("x")), op]), Some(code));
