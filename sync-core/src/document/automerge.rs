@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ::automerge::transaction::{CommitOptions, Transactable as _};
 use ::automerge::{ActorId, Automerge, PatchLog, ReadDoc as _, TextEncoding};
 
+use self::fields::Editor;
 use super::causal_order::causal_order;
 use super::{
     AccessError, Change, ChangeHash, Document, DocumentEdit, DocumentError, DocumentPath,
@@ -191,9 +192,9 @@ impl AutomergeDocument {
                 .transaction_at(PatchLog::inactive(), heads)
                 .expect("an inactive patch log fits every document")
         });
-        let mut in_hand = None;
-        let done =
-            edits.iter().try_for_each(|edit| fields::perform(&mut transaction, &mut in_hand, edit));
+        let mut editor = Editor::new(&mut transaction);
+        let done = edits.iter().try_for_each(|edit| editor.perform(edit));
+        let done = done.and_then(|()| editor.finish());
         let transaction = ManuallyDrop::into_inner(transaction);
         if let Err(error) = done {
             transaction.rollback();

@@ -148,7 +148,7 @@ pub enum AccessError {
         /// What it should be.
         expected: FieldKind,
     },
-    /// The edit reaches beyond the end of the text or list.
+    /// The edit reaches beyond the end of the text or list; edits of a text that go on from one another count as one.
     #[error("{position} to {end} is out of range, the length is {length}")]
     OutOfRange {
         /// Where the edit begins.

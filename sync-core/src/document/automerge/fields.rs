@@ -1,5 +1,7 @@
 //! Finds, reads and edits the fields of an automerge document.
 
+use std::borrow::Cow;
+
 use ::automerge::transaction::{Transactable as _, Transaction};
 use ::automerge::{
     Automerge, AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, ScalarValueRef, Value,
@@ -54,77 +56,144 @@ fn check_range(position: usize, count: usize, length: usize) -> Result<(), Acces
     if end > length { Err(AccessError::OutOfRange { position, end, length }) } else { Ok(()) }
 }
 
-/// The text that was edited last, so that many edits of one text look for it once.
-pub(super) struct TextInHand<'e> {
+/// Edits of one transaction. Where one fails, the transaction is to be rolled back.
+pub(super) struct Editor<'t, 'd, 'e> {
+    transaction: &'t mut Transaction<'d>,
+    /// What is still to be done to a text: the engine does one long splice much faster than many short ones.
+    splice: Option<Splice<'e>>,
+    /// The text that was edited last, so that many edits of one text look for it once.
+    in_hand: Option<TextInHand<'e>>,
+}
+
+/// Some edits of a text, one going on where the other ended.
+struct Splice<'e> {
+    path: &'e DocumentPath,
+    position: usize,
+    delete: usize,
+    insert: Cow<'e, str>,
+    /// The code points of `insert`.
+    inserted: usize,
+}
+
+struct TextInHand<'e> {
     path: &'e DocumentPath,
     text: ObjId,
     /// Its code points, where that is known without asking.
     length: Option<usize>,
 }
 
-impl<'e> TextInHand<'e> {
-    fn find(
-        transaction: &Transaction<'_>,
-        path: &'e DocumentPath,
-        before: Option<Self>,
-    ) -> Result<Self, AccessError> {
-        match before {
-            Some(before) if before.path == path => Ok(before),
-            _ => Ok(Self { path, text: find(transaction, path, FieldKind::Text)?, length: None }),
+impl Splice<'_> {
+    /// Takes `next` in, where it types on or deletes on, forward or back; whether it did.
+    /// What comes of it is the same, but for the order in which the characters that go are named.
+    fn goes_on(&mut self, next: &Self) -> bool {
+        if self.path != next.path {
+            return false;
         }
+        let types_on = next.delete == 0
+            && (self.delete == 0 || self.inserted > 0)
+            && self.position.checked_add(self.inserted) == Some(next.position);
+        if types_on {
+            self.insert.to_mut().push_str(&next.insert);
+            self.inserted += next.inserted;
+            return true;
+        }
+        let deletes_back = next.position.checked_add(next.delete) == Some(self.position);
+        let deletes_on = self.inserted == 0
+            && next.inserted == 0
+            && (deletes_back || next.position == self.position);
+        if deletes_on {
+            self.position = next.position;
+            self.delete = self.delete.saturating_add(next.delete);
+        }
+        deletes_on
     }
 }
 
-/// Makes one edit. Where it fails, the transaction is to be rolled back.
-///
-/// `in_hand` is what the edit before left there; nothing else may have been edited since.
-pub(super) fn perform<'e>(
-    transaction: &mut Transaction<'_>,
-    in_hand: &mut Option<TextInHand<'e>>,
-    edit: &'e DocumentEdit,
-) -> Result<(), AccessError> {
-    // Only edits of its own characters leave a text where it was.
-    let before = in_hand.take();
-    match edit {
-        DocumentEdit::SpliceText { path, position, delete, insert } => {
-            let mut found = TextInHand::find(transaction, path, before)?;
-            let length = found.length.unwrap_or_else(|| transaction.length(&found.text));
-            check_range(*position, *delete, length)?;
-            let deleted = delete.cast_signed();
-            let done = transaction.splice_text(&found.text, *position, deleted, insert);
-            // What goes may be longer than it was said to be, where a foreign editor put characters in as one.
-            found.length = (*delete == 0).then(|| length + insert.chars().count());
-            *in_hand = Some(found);
-            done
-        }
-        DocumentEdit::Put { path, key, value } => {
-            let map = find(transaction, path, FieldKind::Map)?;
-            match new_value(path, value)? {
-                Value::Object(kind) => transaction.put_object(&map, key.as_str(), kind).map(drop),
-                Value::Scalar(scalar) => transaction.put(&map, key.as_str(), scalar.into_owned()),
-            }
-        }
-        DocumentEdit::Delete { path, key } => {
-            let map = find(transaction, path, FieldKind::Map)?;
-            transaction.delete(&map, key.as_str())
-        }
-        DocumentEdit::InsertItem { path, index, value } => {
-            let list = find(transaction, path, FieldKind::List)?;
-            check_range(*index, 0, transaction.length(&list))?;
-            match new_value(path, value)? {
-                Value::Object(kind) => transaction.insert_object(&list, *index, kind).map(drop),
-                Value::Scalar(scalar) => transaction.insert(&list, *index, scalar.into_owned()),
-            }
-        }
-        DocumentEdit::DeleteItems { path, index, count } => {
-            let list = find(transaction, path, FieldKind::List)?;
-            check_range(*index, *count, transaction.length(&list))?;
-            (0..*count).try_for_each(|_| transaction.delete(&list, *index))
-        }
+impl<'t, 'd, 'e> Editor<'t, 'd, 'e> {
+    pub(super) const fn new(transaction: &'t mut Transaction<'d>) -> Self {
+        Self { transaction, splice: None, in_hand: None }
     }
-    .map_err(|error: AutomergeError| {
-        AccessError::Refused(DocumentError::Damaged(error.to_string()))
-    })
+
+    pub(super) fn perform(&mut self, edit: &'e DocumentEdit) -> Result<(), AccessError> {
+        if !matches!(edit, DocumentEdit::SpliceText { .. }) {
+            self.finish()?;
+            // Only edits of its own characters leave a text where it was.
+            self.in_hand = None;
+        }
+        let transaction = &mut *self.transaction;
+        match edit {
+            DocumentEdit::SpliceText { path, position, delete, insert } => {
+                let inserted = insert.chars().count();
+                let insert = Cow::Borrowed(insert.as_str());
+                let (position, delete) = (*position, *delete);
+                return self.splice(Splice { path, position, delete, insert, inserted });
+            }
+            DocumentEdit::Put { path, key, value } => {
+                let map = find(transaction, path, FieldKind::Map)?;
+                match new_value(path, value)? {
+                    Value::Object(kind) => {
+                        transaction.put_object(&map, key.as_str(), kind).map(drop)
+                    }
+                    Value::Scalar(scalar) => {
+                        transaction.put(&map, key.as_str(), scalar.into_owned())
+                    }
+                }
+            }
+            DocumentEdit::Delete { path, key } => {
+                let map = find(transaction, path, FieldKind::Map)?;
+                transaction.delete(&map, key.as_str())
+            }
+            DocumentEdit::InsertItem { path, index, value } => {
+                let list = find(transaction, path, FieldKind::List)?;
+                check_range(*index, 0, transaction.length(&list))?;
+                match new_value(path, value)? {
+                    Value::Object(kind) => transaction.insert_object(&list, *index, kind).map(drop),
+                    Value::Scalar(scalar) => transaction.insert(&list, *index, scalar.into_owned()),
+                }
+            }
+            DocumentEdit::DeleteItems { path, index, count } => {
+                let list = find(transaction, path, FieldKind::List)?;
+                check_range(*index, *count, transaction.length(&list))?;
+                (0..*count).try_for_each(|_| transaction.delete(&list, *index))
+            }
+        }
+        .map_err(refused)
+    }
+
+    fn splice(&mut self, next: Splice<'e>) -> Result<(), AccessError> {
+        if !self.splice.as_mut().is_some_and(|splice| splice.goes_on(&next)) {
+            self.finish()?;
+            self.splice = Some(next);
+        }
+        Ok(())
+    }
+
+    /// Does what is still to be done.
+    pub(super) fn finish(&mut self) -> Result<(), AccessError> {
+        let Some(Splice { path, position, delete, insert, inserted }) = self.splice.take() else {
+            return Ok(());
+        };
+        let mut found = match self.in_hand.take().filter(|before| before.path == path) {
+            Some(before) => before,
+            None => {
+                let text = find(self.transaction, path, FieldKind::Text)?;
+                TextInHand { path, text, length: None }
+            }
+        };
+        let length = found.length.unwrap_or_else(|| self.transaction.length(&found.text));
+        check_range(position, delete, length)?;
+        self.transaction
+            .splice_text(&found.text, position, delete.cast_signed(), &insert)
+            .map_err(refused)?;
+        // What goes may be longer than it was said to be, where a foreign editor put characters in as one.
+        found.length = (delete == 0).then(|| length + inserted);
+        self.in_hand = Some(found);
+        Ok(())
+    }
+}
+
+fn refused(error: AutomergeError) -> AccessError {
+    AccessError::Refused(DocumentError::Damaged(error.to_string()))
 }
 
 /// What the engine calls a value that is put inside the field at `path`.

@@ -1,5 +1,7 @@
 //! Edits, paths and positions; opening and adding changes; nothing half done.
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use serde_json::json;
 
 use super::super::{AccessError, ChangeHash, DocumentError, genesis};
@@ -321,6 +323,56 @@ fn edits_of_several_texts_in_turns_reach_each_its_own() {
     let beyond = [of_second(4, 0, "t"), of_second(5, 1, "")];
     let error = document.edit(&beyond).unwrap_err();
     assert_eq!(error, AccessError::OutOfRange { position: 5, end: 6, length: 5 });
+}
+
+/// How somebody types: at the cursor, back or forward from it, or somewhere else.
+fn typing() -> impl Strategy<Value = Vec<DocumentEdit>> {
+    let stroke = (0..5_u8, any::<Index>(), 0..3_usize, "[a-c🦀]{0,2}");
+    proptest::collection::vec(stroke, 1..40).prop_map(|strokes| {
+        let (mut cursor, mut length) = (0, 0);
+        let edit = |(kind, place, count, insert): (u8, Index, usize, String)| {
+            let (position, delete, insert) = match kind {
+                0 | 1 => (cursor, 0, insert),
+                2 => (cursor - count.min(cursor), count.min(cursor), String::new()),
+                3 => (cursor, count.min(length - cursor), String::new()),
+                _ => {
+                    let position = place.index(length + 1);
+                    (position, count.min(length - position), insert)
+                }
+            };
+            let inserted = insert.chars().count();
+            (cursor, length) = (position + inserted, length - delete + inserted);
+            splice(position, delete, &insert)
+        };
+        strokes.into_iter().map(edit).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn edits_of_one_change_come_to_what_they_do_one_by_one(edits in typing()) {
+        let (mut at_once, mut one_by_one) = (open(ALICE, &[]), open(ALICE, &[]));
+        at_once.edit(&edits).unwrap();
+        for edit in &edits {
+            one_by_one.edit(std::slice::from_ref(edit)).unwrap();
+        }
+        prop_assert_eq!(text(&*at_once), text(&*one_by_one));
+    }
+}
+
+#[test]
+fn edits_that_go_on_from_one_another_are_made_as_one() {
+    let same = |many: &[DocumentEdit], one: DocumentEdit| {
+        let made = |edits: &[DocumentEdit]| {
+            let mut document = open(ALICE, &[]);
+            change(&mut *document, &[splice(0, 0, "0123456789")]);
+            change(&mut *document, edits)
+        };
+        assert_eq!(made(many), made(&[one]));
+    };
+    same(&[splice(2, 1, "a🦀"), splice(4, 0, "b"), splice(5, 0, "c")], splice(2, 1, "a🦀bc"));
+    same(&[splice(5, 1, ""), splice(4, 1, ""), splice(2, 2, "")], splice(2, 4, ""));
+    same(&[splice(5, 1, ""), splice(5, 2, ""), splice(4, 1, "")], splice(4, 4, ""));
 }
 
 #[test]
