@@ -14,10 +14,10 @@
 //! Whoever comes first leads: it waits a moment for the others that are about to come, writes what all of them bring in
 //! one transaction, and hands the lead on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use tokio::runtime::Handle;
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, OnClose, Role};
+use crate::connection::{self, Checkpoint, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
 use crate::tenant::OpenTenant;
@@ -43,6 +43,13 @@ const WORTH_WAITING_FOR: usize = 4;
 const MAX_RECORDS_PER_GROUP: usize = 1_024;
 /// Most records that are removed along with a group.
 const MAX_REMOVALS_PER_GROUP: usize = 2_048;
+/// With a group go so many times its bytes, in records of before: to remove a long one, each of its pages is read. All
+/// that a sweep lets go would hold the commits of every tenant up for half a second.
+const REMOVED_BYTES_PER_BYTE: u64 = 2;
+/// Bytes of records that go along with a small group, about. One record goes in any case.
+const LEAST_REMOVED_BYTES: u64 = 16 << 10;
+/// So many groups come between two looks at how long the log is.
+const GROUPS_BETWEEN_LOOKS: u32 = 16;
 /// How often a tenant's transaction that is held open is looked at: where no commit has come since the last look, it
 /// ends.
 const LOOK: Duration = Duration::from_millis(4);
@@ -89,6 +96,32 @@ struct RecordPlace {
     number: i64,
     file: FileName,
     write: u64,
+    /// Its length.
+    bytes: u64,
+}
+
+impl RecordPlace {
+    const fn settled(&self) -> Settled {
+        Settled { number: self.number, bytes: self.bytes }
+    }
+}
+
+/// A record that is to be removed.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    number: i64,
+    bytes: u64,
+}
+
+/// What is to be done about the log of the journal's own database. To move a long one would hold the commits of every
+/// tenant up, so that another connection moves it beside them. A commit moves the little that came meanwhile, and all
+/// where that one failed: SQLite begins a log anew only where nothing of it is left to be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnLog {
+    Short,
+    Long,
+    BeingMoved,
+    AlmostMoved,
 }
 
 pub(crate) struct Journal {
@@ -104,6 +137,8 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
+    groups: AtomicU32,
+    own_log: Mutex<OwnLog>,
     held: Arc<Mutex<Held>>,
 }
 
@@ -126,10 +161,31 @@ struct Holder {
 struct Queue {
     waiting: Vec<Waiting>,
     /// Records whose tenants' files hold them durably.
-    settled: Vec<i64>,
+    settled: VecDeque<Settled>,
     is_led: bool,
     /// Commits that have begun and will come, unless they fail.
     announced: usize,
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        self.sealed.as_ref().map_or(0, Vec::len) as u64
+    }
+}
+
+impl Queue {
+    /// The records that go along with a group of so many bytes.
+    fn take_settled(&mut self, bytes: u64) -> Vec<Settled> {
+        let most_bytes = LEAST_REMOVED_BYTES.max(REMOVED_BYTES_PER_BYTE * bytes);
+        let mut taken = 0;
+        let fits = |record: &&Settled| {
+            let goes = taken < most_bytes;
+            taken += record.bytes;
+            goes
+        };
+        let records = self.settled.iter().take(MAX_REMOVALS_PER_GROUP).take_while(fits).count();
+        self.settled.drain(..records).collect()
+    }
 }
 
 struct Waiting {
@@ -168,6 +224,8 @@ impl Journal {
             unsettled: Mutex::new(unsettled),
             bytes_since_sweep: AtomicU64::new(0),
             is_sweeping: AtomicBool::new(false),
+            groups: AtomicU32::new(0),
+            own_log: Mutex::new(OwnLog::Short),
             held: Arc::default(),
         })
     }
@@ -210,8 +268,8 @@ impl Journal {
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let count = queue.waiting.len().min(MAX_RECORDS_PER_GROUP);
         let group: Vec<Waiting> = queue.waiting.drain(..count).collect();
-        let removals = queue.settled.len().min(MAX_REMOVALS_PER_GROUP);
-        let removed: Vec<i64> = queue.settled.drain(..removals).collect();
+        let bytes = group.iter().map(|waiting| waiting.entry.bytes()).sum();
+        let removed = queue.take_settled(bytes);
         drop(queue);
         match self.write(&group, &removed) {
             Ok(numbers) => {
@@ -226,7 +284,7 @@ impl Journal {
         }
     }
 
-    fn write(&self, group: &[Waiting], removed: &[i64]) -> Result<Vec<i64>, Failure> {
+    fn write(&self, group: &[Waiting], removed: &[Settled]) -> Result<Vec<i64>, Failure> {
         self.with_database(|database| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             remove(&transaction, removed)?;
@@ -246,6 +304,7 @@ impl Journal {
             if let Some(last) = numbers.last() {
                 self.last_number.store(*last, Ordering::Release);
             }
+            self.look_after_log(database);
             Ok(numbers)
         })
     }
@@ -278,9 +337,10 @@ impl Journal {
         let mut unsettled = lock(&self.unsettled);
         let mut bytes = 0;
         for (Waiting { entry, .. }, number) in group.iter().zip(numbers) {
-            let Entry { tenant, file, write, sealed } = entry;
-            bytes += sealed.as_ref().map_or(0, Vec::len) as u64;
-            let place = RecordPlace { number: *number, file: *file, write: *write };
+            let Entry { tenant, file, write, .. } = entry;
+            let place =
+                RecordPlace { number: *number, file: *file, write: *write, bytes: entry.bytes() };
+            bytes += place.bytes;
             match unsettled.get_mut(tenant) {
                 Some(of_tenant) => of_tenant.records.push(place),
                 None => {
@@ -304,7 +364,7 @@ impl Journal {
         self.with_database(|database| {
             let mut query =
                 database.prepare_cached("SELECT sealed FROM records WHERE number = ?1")?;
-            let read = |RecordPlace { number, file, write }| {
+            let read = |RecordPlace { number, file, write, .. }| {
                 // One that has gone meanwhile is in the file.
                 let sealed = query.query_row([number], |row| row.get(0)).optional().transpose()?;
                 Some(sealed.map(|sealed| Entry { tenant: tenant.clone(), file, write, sealed }))
@@ -335,7 +395,7 @@ impl Journal {
             unsettled.remove(tenant);
         }
         drop(unsettled);
-        lock(&self.queue).settled.extend(gone.iter().map(|record| record.number));
+        lock(&self.queue).settled.extend(gone.iter().map(RecordPlace::settled));
     }
 
     /// Says which tenant is to be asked to hold what the journal has of it.
@@ -371,15 +431,60 @@ impl Journal {
         lock(&self.unsettled).keys().cloned().collect()
     }
 
-    /// Whether it is time for a [`Journal::sweep`]; the first to ask has to do it.
-    pub fn is_sweep_due(&self) -> bool {
-        self.bytes_since_sweep.load(Ordering::Relaxed) >= self.config.journal_bytes
-            && !self.is_sweeping.swap(true, Ordering::AcqRel)
+    /// Starts what is due beside commits.
+    pub fn tend(self: &Arc<Self>) {
+        let is_sweep_due =
+            self.bytes_since_sweep.load(Ordering::Relaxed) >= self.config.journal_bytes;
+        if is_sweep_due && !self.is_sweeping.swap(true, Ordering::AcqRel) {
+            self.aside(Self::sweep);
+        }
+        let mut own_log = lock(&self.own_log);
+        if *own_log == OwnLog::Long {
+            *own_log = OwnLog::BeingMoved;
+            drop(own_log);
+            self.aside(Self::move_log);
+        }
+    }
+
+    /// Works on another thread, where there is a runtime that has some.
+    fn aside(self: &Arc<Self>, work: fn(&Self)) {
+        let this = Arc::clone(self);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || work(&this))),
+            Err(_) => work(self),
+        }
+    }
+
+    /// What fails here leaves the log as it is, to be moved later.
+    fn look_after_log(&self, database: &Connection) {
+        let groups = self.groups.fetch_add(1, Ordering::Relaxed);
+        let stands = *lock(&self.own_log);
+        match stands {
+            OwnLog::Short if groups.is_multiple_of(GROUPS_BETWEEN_LOOKS) => {
+                let due = u64::from(self.config.checkpoint_after_pages);
+                if connection::log_length(database).is_ok_and(|log| log.unmoved >= due) {
+                    *lock(&self.own_log) = OwnLog::Long;
+                }
+            }
+            OwnLog::AlmostMoved => {
+                let _ = connection::checkpoint(database, Checkpoint::Passive);
+                *lock(&self.own_log) = OwnLog::Short;
+            }
+            OwnLog::Short | OwnLog::Long | OwnLog::BeingMoved => {}
+        }
+    }
+
+    /// Moves what is in the log of the journal's own database into its file, beside those who write; what it cannot
+    /// move, a commit will. Blocks.
+    fn move_log(&self) {
+        let _ = connection::open(&self.path, &self.key, Role::Writer, &self.config)
+            .and_then(|beside| connection::checkpoint(&beside, Checkpoint::Passive));
+        *lock(&self.own_log) = OwnLog::AlmostMoved;
     }
 
     /// Lets every open tenant bring what the journal has of it into its file, so that the journal can forget it. One
     /// that cannot now is asked again by the next sweep. Blocks.
-    pub fn sweep(&self) {
+    fn sweep(&self) {
         self.bytes_since_sweep.store(0, Ordering::Relaxed);
         let open: Vec<_> = lock(&self.unsettled).values().map(|of| of.open.clone()).collect();
         for tenant in open.iter().filter_map(Weak::upgrade) {
@@ -447,13 +552,13 @@ impl Drop for HandingOn<'_> {
 impl Drop for Journal {
     /// Forgets what was settled. What that leaves is forgotten after the next start.
     fn drop(&mut self) {
-        let settled = std::mem::take(&mut lock(&self.queue).settled);
+        let mut settled = std::mem::take(&mut lock(&self.queue).settled);
         if settled.is_empty() {
             return;
         }
         let _ = self.with_database(|database| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            remove(&transaction, &settled)?;
+            remove(&transaction, settled.make_contiguous())?;
             connection::require_sound(&transaction)?;
             transaction.commit()?;
             connection::on_close(database, OnClose::TidyLog)
@@ -470,6 +575,7 @@ impl fmt::Debug for Journal {
 fn open_database(path: &Path, key: &DataKey, config: &SqliteConfig) -> Result<Connection, Failure> {
     connection::require_whole_log(path)?;
     let mut database = connection::open(path, key, Role::Creator, config)?;
+    database.pragma_update(None, "wal_autocheckpoint", 0)?;
     make_ready(&mut database, path)?;
     Ok(database)
 }
@@ -491,14 +597,15 @@ fn make_ready(database: &mut Connection, path: &Path) -> Result<(), Failure> {
 
 fn unsettled(database: &Connection) -> Result<HashMap<TenantId, Unsettled>, Failure> {
     let mut query =
-        database.prepare("SELECT number, tenant, file, write FROM records ORDER BY number")?;
+        database.prepare("SELECT number, tenant, file, write, ifnull(length(sealed), 0) FROM records ORDER BY number")?;
     let mut rows = query.query([])?;
     let mut unsettled = HashMap::<TenantId, Unsettled>::new();
     while let Some(row) = rows.next()? {
         let tenant: String = row.get(1)?;
         let tenant = tenant.parse().map_err(|error| Failure::Damaged(format!("{error}")))?;
         let write = row.get::<_, i64>(3)?.cast_unsigned();
-        let place = RecordPlace { number: row.get(0)?, file: row.get(2)?, write };
+        let bytes = row.get::<_, i64>(4)?.cast_unsigned();
+        let place = RecordPlace { number: row.get(0)?, file: row.get(2)?, write, bytes };
         unsettled.entry(tenant).or_default().records.push(place);
     }
     connection::require_sound(database)?;
@@ -512,9 +619,9 @@ fn forget_after(database: &mut Connection, number: i64) -> Result<(), Failure> {
     Ok(transaction.commit()?)
 }
 
-fn remove(database: &Connection, numbers: &[i64]) -> rusqlite::Result<()> {
+fn remove(database: &Connection, records: &[Settled]) -> rusqlite::Result<()> {
     let mut delete = database.prepare_cached("DELETE FROM records WHERE number = ?1")?;
-    numbers.iter().try_for_each(|number| delete.execute([number]).map(drop))
+    records.iter().try_for_each(|record| delete.execute([record.number]).map(drop))
 }
 
 /// The same error, for everybody in a group.
@@ -533,4 +640,27 @@ fn alike(error: &StoreError) -> StoreError {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many records go along with groups of so many bytes, one after the other, until none is left.
+    fn removals(records: &[u64], group_bytes: u64) -> Vec<usize> {
+        let settled = (1..).zip(records).map(|(number, bytes)| Settled { number, bytes: *bytes });
+        let mut queue = Queue { settled: settled.collect(), ..Queue::default() };
+        let next = || Some(queue.take_settled(group_bytes).len()).filter(|taken| *taken > 0);
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn what_a_sweep_lets_go_goes_with_many_groups() {
+        let long = [LEAST_REMOVED_BYTES; 5];
+        assert_eq!(removals(&long, 0), [1; 5]);
+        assert_eq!(removals(&long, LEAST_REMOVED_BYTES), [2, 2, 1]);
+        assert_eq!(removals(&[10 * LEAST_REMOVED_BYTES, 1, 1], 0), [1, 2]);
+        let notes = vec![0; MAX_REMOVALS_PER_GROUP + 1];
+        assert_eq!(removals(&notes, 0), [MAX_REMOVALS_PER_GROUP, 1]);
+    }
 }
