@@ -50,7 +50,7 @@ impl SqliteConfig {
             readers_per_tenant: DEFAULT_READERS_PER_TENANT,
             writer_cache_kib: 8 << 10,
             reader_cache_kib: 2 << 10,
-            checkpoint_after_pages: 4_000,
+            checkpoint_after_pages: 500,
             busy_timeout_ms: 5_000,
             journal: JournalMode::Shared,
             journal_bytes: 128 << 20,
