@@ -22,7 +22,7 @@ pub struct SqliteConfig {
     pub writer_cache_kib: u32,
     /// Decrypted pages that each reader of a tenant keeps, in KiB.
     pub reader_cache_kib: u32,
-    /// Pages of 4 KiB after which the write-ahead log of a tenant is moved into its file.
+    /// Pages of 4 KiB after which the write-ahead log of a tenant or of the journal is moved into its file.
     pub checkpoint_after_pages: u32,
     /// How long a statement waits for another process that uses the same file, in milliseconds.
     pub busy_timeout_ms: u32,

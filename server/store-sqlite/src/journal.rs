@@ -17,7 +17,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use tokio::runtime::Handle;
 
 use crate::config::SqliteConfig;
-use crate::connection::{self, Checkpoint, OnClose, Role};
+use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
 use crate::tenant::OpenTenant;
@@ -48,8 +48,6 @@ const MAX_REMOVALS_PER_GROUP: usize = 2_048;
 const REMOVED_BYTES_PER_BYTE: u64 = 2;
 /// Bytes of records that go along with a small group, about. One record goes in any case.
 const LEAST_REMOVED_BYTES: u64 = 16 << 10;
-/// So many groups come between two looks at how long the log is.
-const GROUPS_BETWEEN_LOOKS: u32 = 16;
 /// How often a tenant's transaction that is held open is looked at: where no commit has come since the last look, it
 /// ends.
 const LOOK: Duration = Duration::from_millis(4);
@@ -113,17 +111,6 @@ struct Settled {
     bytes: u64,
 }
 
-/// What is to be done about the log of the journal's own database. To move a long one would hold the commits of every
-/// tenant up, so that another connection moves it beside them. A commit moves the little that came meanwhile, and all
-/// where that one failed: SQLite begins a log anew only where nothing of it is left to be moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OwnLog {
-    Short,
-    Long,
-    BeingMoved,
-    AlmostMoved,
-}
-
 pub(crate) struct Journal {
     path: PathBuf,
     key: DataKey,
@@ -137,8 +124,6 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
-    groups: AtomicU32,
-    own_log: Mutex<OwnLog>,
     held: Arc<Mutex<Held>>,
 }
 
@@ -224,8 +209,6 @@ impl Journal {
             unsettled: Mutex::new(unsettled),
             bytes_since_sweep: AtomicU64::new(0),
             is_sweeping: AtomicBool::new(false),
-            groups: AtomicU32::new(0),
-            own_log: Mutex::new(OwnLog::Short),
             held: Arc::default(),
         })
     }
@@ -304,7 +287,6 @@ impl Journal {
             if let Some(last) = numbers.last() {
                 self.last_number.store(*last, Ordering::Release);
             }
-            self.look_after_log(database);
             Ok(numbers)
         })
     }
@@ -376,7 +358,7 @@ impl Journal {
         })
     }
 
-    /// A file holds everything up to a write durably. The records of it go with the next group.
+    /// A file holds everything up to a write durably. The records of it go with the next groups.
     pub fn settled(&self, tenant: &TenantId, file: FileName, through: u64) {
         self.release(tenant, |record| record.file == file && record.write <= through);
     }
@@ -431,60 +413,15 @@ impl Journal {
         lock(&self.unsettled).keys().cloned().collect()
     }
 
-    /// Starts what is due beside commits.
-    pub fn tend(self: &Arc<Self>) {
-        let is_sweep_due =
-            self.bytes_since_sweep.load(Ordering::Relaxed) >= self.config.journal_bytes;
-        if is_sweep_due && !self.is_sweeping.swap(true, Ordering::AcqRel) {
-            self.aside(Self::sweep);
-        }
-        let mut own_log = lock(&self.own_log);
-        if *own_log == OwnLog::Long {
-            *own_log = OwnLog::BeingMoved;
-            drop(own_log);
-            self.aside(Self::move_log);
-        }
-    }
-
-    /// Works on another thread, where there is a runtime that has some.
-    fn aside(self: &Arc<Self>, work: fn(&Self)) {
-        let this = Arc::clone(self);
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || work(&this))),
-            Err(_) => work(self),
-        }
-    }
-
-    /// What fails here leaves the log as it is, to be moved later.
-    fn look_after_log(&self, database: &Connection) {
-        let groups = self.groups.fetch_add(1, Ordering::Relaxed);
-        let stands = *lock(&self.own_log);
-        match stands {
-            OwnLog::Short if groups.is_multiple_of(GROUPS_BETWEEN_LOOKS) => {
-                let due = u64::from(self.config.checkpoint_after_pages);
-                if connection::log_length(database).is_ok_and(|log| log.unmoved >= due) {
-                    *lock(&self.own_log) = OwnLog::Long;
-                }
-            }
-            OwnLog::AlmostMoved => {
-                let _ = connection::checkpoint(database, Checkpoint::Passive);
-                *lock(&self.own_log) = OwnLog::Short;
-            }
-            OwnLog::Short | OwnLog::Long | OwnLog::BeingMoved => {}
-        }
-    }
-
-    /// Moves what is in the log of the journal's own database into its file, beside those who write; what it cannot
-    /// move, a commit will. Blocks.
-    fn move_log(&self) {
-        let _ = connection::open(&self.path, &self.key, Role::Writer, &self.config)
-            .and_then(|beside| connection::checkpoint(&beside, Checkpoint::Passive));
-        *lock(&self.own_log) = OwnLog::AlmostMoved;
+    /// Whether it is time for a [`Journal::sweep`]; the first to ask has to do it.
+    pub fn is_sweep_due(&self) -> bool {
+        self.bytes_since_sweep.load(Ordering::Relaxed) >= self.config.journal_bytes
+            && !self.is_sweeping.swap(true, Ordering::AcqRel)
     }
 
     /// Lets every open tenant bring what the journal has of it into its file, so that the journal can forget it. One
     /// that cannot now is asked again by the next sweep. Blocks.
-    fn sweep(&self) {
+    pub fn sweep(&self) {
         self.bytes_since_sweep.store(0, Ordering::Relaxed);
         let open: Vec<_> = lock(&self.unsettled).values().map(|of| of.open.clone()).collect();
         for tenant in open.iter().filter_map(Weak::upgrade) {
@@ -575,7 +512,6 @@ impl fmt::Debug for Journal {
 fn open_database(path: &Path, key: &DataKey, config: &SqliteConfig) -> Result<Connection, Failure> {
     connection::require_whole_log(path)?;
     let mut database = connection::open(path, key, Role::Creator, config)?;
-    database.pragma_update(None, "wal_autocheckpoint", 0)?;
     make_ready(&mut database, path)?;
     Ok(database)
 }
@@ -596,8 +532,9 @@ fn make_ready(database: &mut Connection, path: &Path) -> Result<(), Failure> {
 }
 
 fn unsettled(database: &Connection) -> Result<HashMap<TenantId, Unsettled>, Failure> {
-    let mut query =
-        database.prepare("SELECT number, tenant, file, write, ifnull(length(sealed), 0) FROM records ORDER BY number")?;
+    let mut query = database.prepare(
+        "SELECT number, tenant, file, write, ifnull(length(sealed), 0) FROM records ORDER BY number",
+    )?;
     let mut rows = query.query([])?;
     let mut unsettled = HashMap::<TenantId, Unsettled>::new();
     while let Some(row) = rows.next()? {

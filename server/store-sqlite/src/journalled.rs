@@ -17,6 +17,7 @@ use farshore_store::sealing::MasterKey;
 use farshore_store::sync::{Batch, Committed};
 use farshore_store::sync_core::ids::TenantId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::runtime::Handle;
 
 use crate::config::{JournalMode, SqliteConfig};
 use crate::connection::{self, Checkpoint, Sync};
@@ -156,7 +157,6 @@ impl OpenTenant {
             if !is_settled && note().is_err() {
                 self.doubt_log();
             }
-            journal.of_all.tend();
         }
         if place.1.is_multiple_of(WRITES_BETWEEN_LOOKS) {
             self.checkpoint_when_due(writer);
@@ -188,7 +188,13 @@ impl OpenTenant {
             }
             done
         })?;
-        journal.of_all.tend();
+        if journal.of_all.is_sweep_due() {
+            let of_all = Arc::clone(&journal.of_all);
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(move || of_all.sweep())),
+                Err(_) => of_all.sweep(),
+            }
+        }
         Ok(committed)
     }
 

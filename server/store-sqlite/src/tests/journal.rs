@@ -345,7 +345,7 @@ fn commits_of_many_tenants_survive_together() {
 }
 
 #[test]
-fn the_log_of_the_journal_is_moved_beside_commits_and_begins_anew() {
+fn the_log_of_the_journal_is_moved_and_begins_anew() {
     const PAGES: u64 = 32;
     let mut disk = Disk::new();
     disk.config.checkpoint_after_pages = PAGES as u32;

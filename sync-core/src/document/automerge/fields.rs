@@ -84,7 +84,9 @@ struct TextInHand<'e> {
 
 impl Splice<'_> {
     /// Takes `next` in, where it types on or deletes on, forward or back; whether it did.
-    /// What comes of it is the same, but for the order in which the characters that go are named.
+    /// What comes of it is the same, but for the order in which the characters that go are named, and but for texts
+    /// into which a foreign editor put several characters as one: positions in the middle of those are moved, which
+    /// happens to a joined edit once.
     fn goes_on(&mut self, next: &Self) -> bool {
         if self.path != next.path {
             return false;
