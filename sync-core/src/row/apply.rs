@@ -309,6 +309,8 @@ mod tests {
             element: element.clone(),
             observed: row.observed_adds(COLUMN, &element),
         };
+        let again = apply(Some(&row), &add, at(3, 1));
+        assert_eq!(apply(Some(&again), &remove, at(9, 2)).set(COLUMN).count(), 1, "added again");
         let row = apply(Some(&row), &add, at(2, 2));
         let row = apply(Some(&row), &remove, at(9, 1));
         assert_eq!(row.set(COLUMN).collect::<Vec<_>>(), [&element]);
