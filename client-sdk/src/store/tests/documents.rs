@@ -285,3 +285,18 @@ fn a_change_that_was_made_upon_a_refused_one_is_passed_over_until_it_is_refused_
     assert_eq!(local.store.quarantine().unwrap().len(), 2);
     local.check();
 }
+
+#[test]
+fn a_change_that_a_server_refuses_for_what_it_lacks_is_kept_for_the_app_where_nothing_is_refilled()
+{
+    let (local, mut server) = (Device::new(1), Server::new());
+    let id = note(&local);
+    type_text(&local, id, 0, "kept");
+    local.sync_in_step(&mut server);
+    server.refuse.insert((local.id, 3), ReasonCode::MissingDependency);
+    type_text(&local, id, 4, " refused");
+    local.sync_in_step(&mut server);
+    assert_eq!(text(&local, id), "kept");
+    assert_eq!(local.store.quarantine().unwrap().len(), 1);
+    local.check();
+}
