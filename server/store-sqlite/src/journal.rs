@@ -254,14 +254,22 @@ impl Journal {
         let bytes = group.iter().map(|waiting| waiting.entry.bytes()).sum();
         let removed = queue.take_settled(bytes);
         drop(queue);
-        match self.write(&group, &removed) {
+        let write = |removed| {
+            self.write(&group, removed).map_err(|failure: Failure| failure.during(OPERATION))
+        };
+        let mut written = write(&removed);
+        if !removed.is_empty() && matches!(written, Err(StoreError::Damaged { .. })) {
+            // The damage may lie in what nobody needs any more: that stays then until the next start, which tries again.
+            written = write(&[]);
+        } else if written.is_err() {
+            lock(&self.queue).settled.extend(removed);
+        }
+        match written {
             Ok(numbers) => {
                 self.count_in(&group, &numbers);
                 group.iter().for_each(|waiting| waiting.tell(Ok(())));
             }
-            Err(failure) => {
-                let error = failure.during(OPERATION);
-                lock(&self.queue).settled.extend(removed);
+            Err(error) => {
                 group.iter().for_each(|waiting| waiting.tell(Err(alike(&error))));
             }
         }
@@ -339,10 +347,17 @@ impl Journal {
         lock(&self.unsettled).contains_key(tenant)
     }
 
-    /// What there is of a tenant's file, in the order in which it was written.
-    pub fn entries(&self, tenant: &TenantId, file: FileName) -> Result<Vec<Entry>, Failure> {
+    /// What there is of a tenant's file from after a write, in the order in which it was written. What the file has
+    /// already is not read, and so may be damaged.
+    pub fn entries_after(
+        &self,
+        tenant: &TenantId,
+        file: FileName,
+        write: u64,
+    ) -> Result<Vec<Entry>, Failure> {
         let records = lock(&self.unsettled).get(tenant).map(|of| of.records.clone());
-        let records = records.unwrap_or_default().into_iter().filter(|of| of.file == file);
+        let is_wanted = |of: &RecordPlace| of.file == file && of.write > write;
+        let records = records.unwrap_or_default().into_iter().filter(is_wanted);
         self.with_database(|database| {
             let mut query =
                 database.prepare_cached("SELECT sealed FROM records WHERE number = ?1")?;
@@ -412,22 +427,34 @@ impl Journal {
     pub fn tenants(&self) -> Vec<TenantId> {
         lock(&self.unsettled).keys().cloned().collect()
     }
+}
 
-    /// Whether it is time for a [`Journal::sweep`]; the first to ask has to do it.
-    pub fn is_sweep_due(&self) -> bool {
-        self.bytes_since_sweep.load(Ordering::Relaxed) >= self.config.journal_bytes
-            && !self.is_sweeping.swap(true, Ordering::AcqRel)
+/// Lets every open tenant bring what the journal has of it into its file, so that the journal can forget it. There is one
+/// at a time; once it is dropped, whether it ran or not, there may be another.
+pub(crate) struct Sweep(Arc<Journal>);
+
+impl Sweep {
+    /// The sweep that is due, if one is: whoever gets it has to run it.
+    pub fn of(journal: &Arc<Journal>) -> Option<Self> {
+        let is_due = journal.bytes_since_sweep.load(Ordering::Relaxed)
+            >= journal.config.journal_bytes
+            && !journal.is_sweeping.swap(true, Ordering::AcqRel);
+        is_due.then(|| Self(Arc::clone(journal)))
     }
 
-    /// Lets every open tenant bring what the journal has of it into its file, so that the journal can forget it. One
-    /// that cannot now is asked again by the next sweep. Blocks.
-    pub fn sweep(&self) {
-        self.bytes_since_sweep.store(0, Ordering::Relaxed);
-        let open: Vec<_> = lock(&self.unsettled).values().map(|of| of.open.clone()).collect();
+    /// A tenant that cannot settle now is asked again by the next sweep. Blocks.
+    pub fn run(self) {
+        self.0.bytes_since_sweep.store(0, Ordering::Relaxed);
+        let open: Vec<_> = lock(&self.0.unsettled).values().map(|of| of.open.clone()).collect();
         for tenant in open.iter().filter_map(Weak::upgrade) {
             tenant.settle();
         }
-        self.is_sweeping.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        self.0.is_sweeping.store(false, Ordering::Release);
     }
 }
 

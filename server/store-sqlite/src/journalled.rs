@@ -23,7 +23,7 @@ use crate::config::{JournalMode, SqliteConfig};
 use crate::connection::{self, Checkpoint, Sync};
 use crate::data_key::DataKey;
 use crate::failure::Failure;
-use crate::journal::{Announced, Entry, FileName, Journal, MAX_JOURNALLED_BYTES};
+use crate::journal::{Announced, Entry, FileName, Journal, MAX_JOURNALLED_BYTES, Sweep};
 use crate::sync::commit::{self, Planned};
 use crate::sync::standing;
 use crate::tenant::{OpenTenant, SqliteTenant, in_place};
@@ -63,9 +63,9 @@ impl OwnJournal {
         self.of_all.has_unsettled(&self.tenant)
     }
 
-    /// What the journal has of a file.
-    pub fn entries(&self, file: FileName) -> Result<Vec<Entry>, Failure> {
-        self.of_all.entries(&self.tenant, file)
+    /// What the journal has of a file from after a write.
+    pub fn entries_after(&self, file: FileName, write: u64) -> Result<Vec<Entry>, Failure> {
+        self.of_all.entries_after(&self.tenant, file, write)
     }
 
     /// Forgets what the journal has of other files than this one.
@@ -150,11 +150,13 @@ impl OpenTenant {
         connection::require_sound(&transaction)?;
         transaction.commit().inspect_err(|_| self.doubt_log())?;
         if journal.has_unsettled() {
-            let is_settled = journal.settle(writer).unwrap_or(false);
+            let settled = journal.settle(writer);
             let note =
                 || journal.of_all.append(journal.of_all.announce(), journal.entry(place, None));
-            // The write itself is durable in any case: without its note, the log is mended before the next one.
-            if !is_settled && note().is_err() {
+            let is_noted = matches!(settled, Ok(true)) || note().is_ok();
+            // The write itself is durable in any case. Without its note, or where the log could not be moved, that is
+            // mended before the next one.
+            if settled.is_err() || !is_noted {
                 self.doubt_log();
             }
         }
@@ -188,11 +190,10 @@ impl OpenTenant {
             }
             done
         })?;
-        if journal.of_all.is_sweep_due() {
-            let of_all = Arc::clone(&journal.of_all);
+        if let Some(sweep) = Sweep::of(&journal.of_all) {
             match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(move || of_all.sweep())),
-                Err(_) => of_all.sweep(),
+                Ok(runtime) => drop(runtime.spawn_blocking(move || sweep.run())),
+                Err(_) => sweep.run(),
             }
         }
         Ok(committed)

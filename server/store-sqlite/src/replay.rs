@@ -4,7 +4,10 @@
 //! first place that is not as it was written. What follows that place is in the journal, in order and without a gap; if
 //! it is not, the place was damaged otherwise, and that is told.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use farshore_store::StoreError;
 use farshore_store::plan::Plan;
@@ -38,8 +41,7 @@ pub(crate) fn missing(writer: &Connection, journal: &OwnJournal) -> Result<Missi
     }
     let (file, writes) = standing::file(writer)?;
     connection::require_sound(writer)?;
-    let mut entries = journal.entries(file)?;
-    entries.retain(|entry| entry.write > writes);
+    let entries = journal.entries_after(file, writes)?;
     for (expected, entry) in (writes + 1..).zip(&entries) {
         if entry.write != expected || entry.sealed.is_none() {
             let detail = format!(
@@ -52,17 +54,39 @@ pub(crate) fn missing(writer: &Connection, journal: &OwnJournal) -> Result<Missi
     Ok(Missing(entries))
 }
 
-/// Brings a file up to date that is open, after something failed. What is in its log need not be on the disk, and what is
-/// behind its end, a commit that failed, would be taken for a part of it once the next one has that commit's number.
+/// The file of a database beside its connections: made at the first need, and kept until they are closed.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct DatabaseFile(Arc<OnceLock<File>>);
+
+impl DatabaseFile {
+    fn open(&self, path: &Path) -> io::Result<&File> {
+        match self.0.get() {
+            Some(open) => Ok(open),
+            None => {
+                let open = File::options().write(true).open(path)?;
+                Ok(self.0.get_or_init(|| open))
+            }
+        }
+    }
+}
+
+/// Brings a file up to date that is open, after something failed. What is in its log or was moved from there need not be
+/// on the disk, and what is behind the log's end, a commit that failed, would be taken for a part of it once the next one
+/// has that commit's number.
 pub(crate) fn recover(
     writer: &mut Connection,
     path: &Path,
+    file: &DatabaseFile,
     journal: Option<&OwnJournal>,
 ) -> Result<(), Failure> {
     let length = connection::log_length(writer)?;
     let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rewritten = farshore_log_check::make_durable_to(path, length.frames);
     rewritten.map_err(file_error("write the log again", path))?;
+    let moved = length.frames.saturating_sub(length.unmoved);
+    let moved_again =
+        file.open(path).and_then(|file| farshore_log_check::move_again(file, path, moved));
+    moved_again.map_err(file_error("move the log again", path))?;
     alone.rollback()?;
     let Some(journal) = journal else { return Ok(()) };
     let missing = missing(writer, journal)?;

@@ -19,7 +19,7 @@ use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
 use crate::journalled::OwnJournal;
 use crate::migrations;
-use crate::replay::{self, Missing};
+use crate::replay::{self, DatabaseFile, Missing};
 use crate::scope_numbers::ScopeNumbers;
 
 /// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
@@ -49,6 +49,8 @@ pub(crate) struct OpenTenant {
     writer: Mutex<Option<Connection>>,
     /// Whether the writer has read what is not authentic: it gives out nothing but errors from then on.
     writer_is_useless: AtomicBool,
+    /// What moves its log again where something failed.
+    file: DatabaseFile,
     /// Whether something failed, so that nobody knows what of its log is on the disk.
     pub(crate) is_log_in_doubt: AtomicBool,
     /// Whether it lacks a commit that is durable in the journal: nobody reads before that is brought in.
@@ -83,6 +85,7 @@ impl OpenTenant {
             journal,
             writer: Mutex::new(Some(writer)),
             writer_is_useless: AtomicBool::new(false),
+            file: DatabaseFile::default(),
             is_log_in_doubt: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
             held_commits: AtomicU32::new(0),
@@ -183,7 +186,7 @@ impl OpenTenant {
     /// Brings the file up to date after something failed.
     pub(crate) fn recover(&self, writer: &mut Connection) -> Result<(), Failure> {
         if self.is_log_in_doubt.load(Ordering::Acquire) {
-            replay::recover(writer, &self.path, self.journal.as_ref())?;
+            replay::recover(writer, &self.path, &self.file, self.journal.as_ref())?;
             self.is_log_in_doubt.store(false, Ordering::Release);
             self.is_behind.store(false, Ordering::Release);
         }
@@ -312,6 +315,7 @@ impl OpenTenant {
             readers,
             writer,
             path: self.path.clone(),
+            file: self.file.clone(),
             journal: self.journal.clone(),
             is_useless,
             is_in_doubt,
@@ -324,6 +328,7 @@ struct Connections {
     readers: Vec<Connection>,
     writer: Option<Connection>,
     path: PathBuf,
+    file: DatabaseFile,
     journal: Option<OwnJournal>,
     is_useless: bool,
     is_in_doubt: bool,
@@ -349,7 +354,7 @@ impl Connections {
             writer.execute_batch("COMMIT")?;
         }
         if self.is_in_doubt {
-            replay::recover(writer, &self.path, self.journal.as_ref())?;
+            replay::recover(writer, &self.path, &self.file, self.journal.as_ref())?;
         }
         if let Some(journal) = &self.journal {
             journal.settle(writer)?;

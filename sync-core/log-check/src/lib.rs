@@ -11,11 +11,12 @@
 //! [`make_durable`] is for the other thing that a log cannot tell: a sync that failed may have dropped what it should
 //! have brought to the disk, while reads still find it in memory. A process that opens such a log believes in commits
 //! that the next power cut takes away, and whatever was acknowledged after them too. Writing the log again brings it
-//! to the disk for certain.
+//! to the disk for certain. [`move_again`] does the same for what was moved from a log into its database.
 //!
 //! The format: <https://www.sqlite.org/fileformat2.html#walformat>. An encrypted database encrypts the pages in its
 //! log; the heads of frames and the checksums, which are over the encrypted pages, stay readable.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -154,6 +155,45 @@ fn write_again(path: &Path, frames: Option<u64>) -> io::Result<()> {
         Err(error) if !MAKES_NO_DIFFERENCE.contains(&error.kind()) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Writes what the first frames of a log hold into its database, byte for byte as SQLite did when it moved them, and
+/// syncs that. SQLite syncs the database only once all of the log is moved: where that sync fails, what was moved before
+/// is neither on the disk nor moved again. The caller holds SQLite's write lock, and nobody may read from before these
+/// frames: `frames` are those that SQLite calls moved.
+///
+/// `database` is the file at `path`. On Unix whoever closes it gives up the locks that the process has on it, so it
+/// stays open as long as SQLite has it open.
+///
+/// # Errors
+/// Those of the file system; [`io::ErrorKind::InvalidData`] where the log does not hold so many frames.
+pub fn move_again(mut database: &File, path: &Path, frames: u64) -> io::Result<()> {
+    if frames == 0 {
+        return Ok(());
+    }
+    let mut log = BufReader::with_capacity(*PAGE_BYTES.end(), File::open(log_of(path))?);
+    let mut header = [0; HEADER_BYTES];
+    log.read_exact(&mut header)?;
+    let format = Format::read(&header).ok_or(io::ErrorKind::InvalidData)?;
+    let mut frame = vec![0; FRAME_HEAD_BYTES + format.page_bytes];
+    let mut checksum = format.checksum;
+    let mut newest = BTreeMap::new();
+    for number in 0..frames {
+        log.read_exact(&mut frame)?;
+        if !format.is_chained(checksum, &frame) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        checksum = pair(&frame, 16);
+        newest.insert(word(&frame, 0), number);
+    }
+    for (page, number) in newest {
+        log.seek(SeekFrom::Start(HEADER_BYTES as u64 + number * frame.len() as u64))?;
+        log.read_exact(&mut frame)?;
+        let before = u64::from(page).checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+        database.seek(SeekFrom::Start(before * format.page_bytes as u64))?;
+        database.write_all(&frame[FRAME_HEAD_BYTES..])?;
+    }
+    database.sync_all()
 }
 
 /// Where so many frames of a log end, in bytes.
@@ -367,6 +407,43 @@ mod tests {
             std::fs::write(log_of(&database), &whole).unwrap();
             make_durable_to(&database, frames).unwrap();
             assert!(std::fs::read(log_of(&database)).unwrap() == whole[..kept], "{frames} frames");
+        }
+    }
+
+    #[test]
+    fn what_was_moved_is_moved_again_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        // The pages of three transactions: 1 and 2, then 1, then 1 to 3.
+        std::fs::write(log_of(&path), log(&[2, 1, 3])).unwrap();
+        let moved = |frames| {
+            std::fs::write(&path, [9; 4 * PAGE]).unwrap();
+            let database = File::options().write(true).open(&path).unwrap();
+            move_again(&database, &path, frames).unwrap();
+            let pages = std::fs::read(&path).unwrap();
+            pages.chunks(PAGE).map(|page| page[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(moved(0), [9, 9, 9, 9]);
+        assert_eq!(moved(2), [1, 1, 9, 9]);
+        assert_eq!(moved(3), [2, 1, 9, 9]);
+        assert_eq!(moved(6), [3, 3, 3, 9]);
+    }
+
+    #[test]
+    fn nothing_is_moved_from_a_log_that_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let whole = log(&[2, 1, 3]);
+        let mut flipped = whole.clone();
+        flipped[HEADER_BYTES + 2 * FRAME + FRAME_HEAD_BYTES] ^= 1;
+        for (what, log) in
+            [("cut", &whole[..whole.len() - 1]), ("flipped", &flipped), ("empty", &[])]
+        {
+            std::fs::write(log_of(&path), log).unwrap();
+            std::fs::write(&path, [9; 4 * PAGE]).unwrap();
+            let database = File::options().write(true).open(&path).unwrap();
+            move_again(&database, &path, 6).unwrap_err();
+            assert_eq!(std::fs::read(&path).unwrap(), [9; 4 * PAGE], "{what}");
         }
     }
 

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 
 use farshore_store::StoreError;
 use farshore_store::catalog::{Catalog as _, CatalogError};
-use farshore_store::conformance::{commit_notes, sample_tenant};
+use farshore_store::conformance::{commit_notes, sample_tenant, titled_batch};
+use farshore_store::sync_core::ids::DeviceId;
 use rusqlite::Connection;
 
-use super::{Disk, copy_files, process, raw_connection, scope};
+use super::{Disk, after_a_crash, copy_files, process, raw_connection, scope};
+use crate::connection::{self, Checkpoint, OnClose, Role};
+use crate::data_key::DataKey;
 use crate::migrations::NEWEST_VERSION;
+use crate::replay::{self, DatabaseFile};
 
 /// A disk with the closed tenant `demo`, and the path of its database.
 fn disk_with_tenant() -> (Disk, PathBuf) {
@@ -189,4 +193,101 @@ fn rows_that_were_altered_behind_the_store_are_found() {
         let store = catalog.open(&scope(&authority, "demo")).await.unwrap();
         assert_eq!(store.scrub().await.unwrap().len(), 1);
     });
+}
+
+/// SQLite counts as moved what it wrote into the file while somebody read, and syncs the file only with the rest.
+#[test]
+fn what_the_disk_lost_of_a_move_that_a_reader_ended_early_is_moved_again() {
+    let disk = Disk::new();
+    process(sample_tenant(&disk, 2));
+    let path = disk.tenants().join("demo.db");
+    let mut writer = raw_connection(&disk);
+    let put = |writer: &Connection, number: u32| {
+        let put = "INSERT INTO lost VALUES (?1, randomblob(9000))";
+        assert_eq!(writer.execute(put, [number]).unwrap(), 1);
+    };
+    writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    writer.execute_batch("CREATE TABLE lost (number INTEGER PRIMARY KEY, blob BLOB)").unwrap();
+    put(&writer, 1);
+    let reader = raw_connection(&disk);
+    connection::on_close(&reader, OnClose::LeaveFiles).unwrap();
+    let count = "SELECT count(*) FROM lost WHERE length(hex(blob)) = 18000";
+    let rows = |of: &Connection| of.query_row(count, [], |row| row.get::<_, u32>(0)).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(rows(&reader), 1);
+    put(&writer, 2);
+
+    let before = fs::read(&path).unwrap();
+    assert!(!connection::checkpoint(&writer, Checkpoint::Passive).unwrap(), "all was moved");
+    assert!(fs::read(&path).unwrap() != before, "nothing was moved");
+    fs::write(&path, before).unwrap();
+    let file = DatabaseFile::default();
+    replay::recover(&mut writer, &path, &file, None).unwrap();
+    assert_eq!(rows(&reader), 1);
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    assert!(connection::checkpoint(&writer, Checkpoint::Passive).unwrap());
+    connection::on_close(&writer, OnClose::LeaveFiles).unwrap();
+    drop(writer);
+    fs::remove_file(disk.tenants().join("demo.db-wal")).unwrap();
+    assert_eq!(rows(&raw_connection(&disk)), 2);
+}
+
+/// Damage in what the journal need not know any more is nobody's: commits go on, and after a restart too.
+#[test]
+fn a_damaged_record_that_its_tenant_has_hinders_nobody() {
+    let disk = Disk::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (crashed, head) = runtime.block_on(async {
+        let store = sample_tenant(&disk, 2).await;
+        // Longer than a page, so that it lies in pages of its own.
+        let epoch = store.head().await.unwrap().epoch;
+        let long =
+            titled_batch(epoch, DeviceId::from_parts(1, &[9; 10]), 1, &"note ".repeat(4_000));
+        store.commit(long).await.unwrap();
+        let head = store.head().await.unwrap();
+        (after_a_crash(&disk), head)
+    });
+    // The journal's own log goes into its file, as after a long time.
+    drop(journal_of(&crashed));
+    let journal = crashed.config.data_dir.join("journal.db");
+    let sound = fs::read(&journal).unwrap();
+    let mut damaged = 0;
+    for page in 1..sound.len() / 4096 {
+        let disk = after_a_crash(&crashed);
+        let mut content = sound.clone();
+        content[page * 4096 + 2_000] ^= 1;
+        fs::write(disk.config.data_dir.join("journal.db"), content).unwrap();
+        // The others hold the places of all records, or nothing.
+        let is_sound = |query| {
+            let journal = journal_of(&disk);
+            let _ = journal.query_row(query, [], |row| row.get::<_, i64>(0));
+            connection::require_sound(&journal).is_ok()
+        };
+        let of_a_value = is_sound("SELECT sum(write) FROM records")
+            && !is_sound("SELECT sum(length(hex(sealed))) FROM records");
+        if !of_a_value {
+            continue;
+        }
+        damaged += 1;
+        for restart in 0..3 {
+            process(async {
+                let (catalog, authority) = disk.catalog();
+                let store = catalog.open(&scope(&authority, "demo")).await;
+                let store = store.unwrap_or_else(|error| panic!("page {page}: {error}"));
+                assert_eq!(store.head().await.unwrap().seq, head.seq + restart * 3);
+                commit_notes(&store, 3).await;
+            });
+        }
+    }
+    assert!(damaged >= 2, "{damaged} pages are of the long record");
+}
+
+/// The journal of a closed data directory.
+fn journal_of(disk: &Disk) -> Connection {
+    let key = DataKey::of_journal(&disk.master);
+    let path = disk.config.data_dir.join("journal.db");
+    let journal = connection::open(&path, &key, Role::Writer, &disk.config).unwrap();
+    connection::on_close(&journal, OnClose::TidyLog).unwrap();
+    journal
 }

@@ -16,6 +16,7 @@ use super::{Disk, after_a_crash, process, scope};
 use crate::config::JournalMode;
 use crate::connection::{self, Role};
 use crate::data_key::DataKey;
+use crate::journal::{Journal, Sweep};
 
 /// The head of a tenant after a restart, whose sums are those of its rows.
 fn head_of(disk: &Disk) -> Result<Head, CatalogError> {
@@ -361,4 +362,19 @@ fn the_log_of_the_journal_is_moved_and_begins_anew() {
         store.head().await.unwrap()
     });
     assert_eq!(head_of(&disk).unwrap(), head);
+}
+
+#[test]
+fn a_sweep_that_never_ran_leaves_room_for_another() {
+    let mut disk = Disk::new();
+    disk.config.journal_bytes = 0;
+    fs::create_dir_all(&disk.config.data_dir).unwrap();
+    let journal = Journal::open(Arc::new(disk.config.clone()), &disk.master).unwrap();
+    let journal = Arc::new(journal);
+    let sweep = Sweep::of(&journal).unwrap();
+    assert!(Sweep::of(&journal).is_none(), "two at a time");
+    // As by a runtime that ends before it comes to it.
+    drop(sweep);
+    Sweep::of(&journal).unwrap().run();
+    assert!(Sweep::of(&journal).is_some());
 }
