@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
 use farshore_api::tokens::MintedToken;
+use farshore_store::sealing::MasterKey;
 
 use crate::machine::Busy;
 use crate::outcome::{Outcome, ensure};
@@ -129,6 +131,20 @@ impl Server {
             std::thread::park_timeout(BETWEEN_LOOKS);
         }
         Ok(())
+    }
+
+    /// Does something to its files, for which it gets the master key, while it does not run. It is on SQLite and has the
+    /// default limits.
+    pub fn while_stopped(
+        self,
+        home: &Path,
+        work: impl FnOnce(&MasterKey) -> Outcome,
+    ) -> Outcome<Self> {
+        let master_key = self.master_key.clone();
+        self.stop()?;
+        let bytes = HEXLOWER.decode(master_key.as_bytes())?;
+        work(&MasterKey::from_slice(&bytes).ok_or("the master key has another length")?)?;
+        Self::start_as(home, master_key, "", "")
     }
 
     /// Creates a tenant with a schema.
