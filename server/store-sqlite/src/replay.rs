@@ -82,15 +82,28 @@ pub(crate) fn recover(
     let length = connection::log_length(writer)?;
     let alone = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rewritten = farshore_log_check::make_durable_to(path, length.frames);
-    rewritten.map_err(file_error("write the log again", path))?;
+    rewritten.map_err(log_error("write the log again", path))?;
     let moved = length.frames.saturating_sub(length.unmoved);
     let moved_again =
         file.open(path).and_then(|file| farshore_log_check::move_again(file, path, moved));
-    moved_again.map_err(file_error("move the log again", path))?;
+    moved_again.map_err(log_error("move the log again", path))?;
     alone.rollback()?;
     let Some(journal) = journal else { return Ok(()) };
     let missing = missing(writer, journal)?;
     bring_in(writer, journal, &missing)
+}
+
+/// The error of an operation on a log, which may not be what SQLite takes it for.
+fn log_error<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> Failure + 'a {
+    move |error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            Failure::Damaged(format!("{}: its log is not what was written", path.display()))
+        }
+        _ => file_error(operation, path)(error).into(),
+    }
 }
 
 fn clear_log(writer: &Connection) -> Result<(), Failure> {

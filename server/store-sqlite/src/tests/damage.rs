@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::{Disk, after_a_crash, copy_files, process, raw_connection, scope};
 use crate::connection::{self, Checkpoint, OnClose, Role};
 use crate::data_key::DataKey;
+use crate::failure::Failure;
 use crate::migrations::NEWEST_VERSION;
 use crate::replay::{self, DatabaseFile};
 
@@ -222,6 +223,14 @@ fn what_the_disk_lost_of_a_move_that_a_reader_ended_early_is_moved_again() {
     assert!(fs::read(&path).unwrap() != before, "nothing was moved");
     fs::write(&path, before).unwrap();
     let file = DatabaseFile::default();
+    let log = disk.tenants().join("demo.db-wal");
+    let sound = fs::read(&log).unwrap();
+    let mut flipped = sound.clone();
+    flipped[32 + 24 + 100] ^= 1;
+    fs::write(&log, flipped).unwrap();
+    let refused = replay::recover(&mut writer, &path, &file, None);
+    assert!(matches!(refused, Err(Failure::Damaged(_))), "{refused:?}");
+    fs::write(&log, sound).unwrap();
     replay::recover(&mut writer, &path, &file, None).unwrap();
     assert_eq!(rows(&reader), 1);
     reader.execute_batch("COMMIT").unwrap();
@@ -229,7 +238,7 @@ fn what_the_disk_lost_of_a_move_that_a_reader_ended_early_is_moved_again() {
     assert!(connection::checkpoint(&writer, Checkpoint::Passive).unwrap());
     connection::on_close(&writer, OnClose::LeaveFiles).unwrap();
     drop(writer);
-    fs::remove_file(disk.tenants().join("demo.db-wal")).unwrap();
+    fs::remove_file(log).unwrap();
     assert_eq!(rows(&raw_connection(&disk)), 2);
 }
 
