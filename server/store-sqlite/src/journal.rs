@@ -26,12 +26,12 @@ use farshore_store::StoreError;
 use farshore_store::sealing::MasterKey;
 use farshore_store::sync_core::ids::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
-use tokio::runtime::Handle;
 
 use crate::config::SqliteConfig;
 use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
+use crate::held::HeldTransactions;
 use crate::tenant::OpenTenant;
 
 pub(crate) const FILE_NAME: &str = "journal.db";
@@ -48,9 +48,6 @@ const MAX_REMOVALS_PER_GROUP: usize = 2_048;
 const REMOVED_BYTES_PER_BYTE: u64 = 2;
 /// Bytes of records that go along with a small group, about. One record goes in any case.
 const LEAST_REMOVED_BYTES: u64 = 16 << 10;
-/// How often a tenant's transaction that is held open is looked at: where no commit has come since the last look, it
-/// ends.
-const LOOK: Duration = Duration::from_millis(4);
 /// Longest commit that goes through the journal, in bytes that devices pushed. A longer one is written once, to the
 /// tenant's own file: it gains little from sharing a sync.
 pub(crate) const MAX_JOURNALLED_BYTES: usize = 64 << 10;
@@ -124,22 +121,8 @@ pub(crate) struct Journal {
     last_number: AtomicI64,
     bytes_since_sweep: AtomicU64,
     is_sweeping: AtomicBool,
-    held: Arc<Mutex<Held>>,
-}
-
-/// Who holds a transaction open.
-#[derive(Default)]
-struct Held {
-    by: Vec<Holder>,
-    /// Whether a thread is there that looks at them.
-    is_watched: bool,
-}
-
-/// A tenant that holds a transaction open.
-struct Holder {
-    tenant: Weak<OpenTenant>,
-    /// How many commits were in it at the last look.
-    commits: u32,
+    /// The transactions of tenants that are open, for commits that are durable here.
+    pub(crate) held: Arc<HeldTransactions>,
 }
 
 #[derive(Default)]
@@ -405,24 +388,6 @@ impl Journal {
         }
     }
 
-    /// Sees to it that the transaction which a tenant holds open ends when no further commit comes.
-    pub fn hold(&self, open: &Arc<OpenTenant>) {
-        let mut held = lock(&self.held);
-        if !open.is_looked_at.swap(true, Ordering::AcqRel) {
-            held.by.push(Holder { tenant: Arc::downgrade(open), commits: 0 });
-        }
-        // Without a runtime the next one tries again, and whoever reads ends the transaction as well.
-        if !held.is_watched
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let all = Arc::clone(&self.held);
-            // A thread of the runtime's, because whoever ends that one waits for it: SQLCipher frees what it encrypts
-            // with when the process exits.
-            drop(runtime.spawn_blocking(move || end_what_is_quiet(&all)));
-            held.is_watched = true;
-        }
-    }
-
     /// The tenants of which there is something.
     pub fn tenants(&self) -> Vec<TenantId> {
         lock(&self.unsettled).keys().cloned().collect()
@@ -455,33 +420,6 @@ impl Sweep {
 impl Drop for Sweep {
     fn drop(&mut self) {
         self.0.is_sweeping.store(false, Ordering::Release);
-    }
-}
-
-/// Looks at who holds a transaction open, as long as somebody does, and ends those to which no commit came since the last
-/// look.
-fn end_what_is_quiet(held: &Mutex<Held>) {
-    loop {
-        std::thread::park_timeout(LOOK);
-        let mut quiet = Vec::new();
-        let mut of_all = lock(held);
-        of_all.by.retain_mut(|holder| {
-            let Some(tenant) = holder.tenant.upgrade() else { return false };
-            let before = std::mem::replace(&mut holder.commits, tenant.held_commits());
-            let is_quiet = before == holder.commits;
-            if is_quiet {
-                tenant.is_looked_at.store(false, Ordering::Release);
-                quiet.push(tenant);
-            }
-            !is_quiet
-        });
-        of_all.is_watched = !of_all.by.is_empty() || !quiet.is_empty();
-        let is_over = !of_all.is_watched;
-        drop(of_all);
-        if is_over {
-            return;
-        }
-        quiet.iter().for_each(|tenant| tenant.end_held_now());
     }
 }
 

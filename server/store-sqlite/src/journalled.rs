@@ -223,7 +223,7 @@ impl OpenTenant {
         let committed = written().inspect_err(|_: &Failure| self.undo_held(writer))?;
         journal.of_all.watch(&journal.tenant, self);
         if self.held_commits.fetch_add(1, Ordering::AcqRel) == 0 {
-            journal.of_all.hold(self);
+            journal.of_all.held.watch(self);
         }
         Ok(committed)
     }

@@ -16,6 +16,7 @@
 //! | `data_key` | a tenant's key and its sealed file |
 //! | `journal` | the journal that all tenants share |
 //! | `journalled` | writes of a tenant that has such a journal |
+//! | `held` | transactions of tenants that are held open for further commits, and end when none comes |
 //! | `replay` | bringing what the journal has of a tenant into its file |
 //! | `connection` | an encrypted connection and its settings |
 //! | `migrations` | the tables |
@@ -39,6 +40,7 @@ mod data_key;
 mod durable;
 mod failure;
 mod files;
+mod held;
 mod journal;
 mod journalled;
 mod migrations;
