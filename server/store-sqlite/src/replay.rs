@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use farshore_store::StoreError;
 use farshore_store::plan::Plan;
@@ -21,6 +23,8 @@ use crate::sync::{commit, standing};
 
 /// The version of the tables from which on a file can have records.
 const FIRST_VERSION_WITH_RECORDS: u32 = 2;
+/// How long to wait before a log that somebody else uses is tried again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// What a file lacks that the journal has.
 #[derive(Debug, Default)]
@@ -106,8 +110,23 @@ fn log_error<'a>(
     }
 }
 
+/// Waits as long as the connection does for others: a tenant that was open before may be closing still and move its log
+/// itself, for which SQLite does not wait: <https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>.
 fn clear_log(writer: &Connection) -> Result<(), Failure> {
-    if connection::checkpoint(writer, Checkpoint::Truncate)? { Ok(()) } else { Err(in_use()) }
+    let patience_ms: u32 = writer.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+    let patience = Duration::from_millis(patience_ms.into());
+    let tries = 1 + patience.as_millis() / BETWEEN_TRIES.as_millis();
+    writer.busy_timeout(Duration::ZERO)?;
+    let mut cleared = Ok(false);
+    for _ in 0..tries {
+        cleared = connection::checkpoint(writer, Checkpoint::Truncate);
+        if !matches!(cleared, Ok(false)) {
+            break;
+        }
+        thread::park_timeout(BETWEEN_TRIES);
+    }
+    writer.busy_timeout(patience)?;
+    if cleared? { Ok(()) } else { Err(in_use()) }
 }
 
 fn in_use() -> Failure {
