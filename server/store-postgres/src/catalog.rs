@@ -17,7 +17,8 @@ use sqlx::Row as _;
 
 use crate::arrival;
 use crate::config::PostgresConfig;
-use crate::database::{Database, Pace, PoolFigures, Transaction};
+use crate::connections::PoolFigures;
+use crate::database::{Database, Pace, Transaction};
 use crate::failure::Failure;
 use crate::migrations::{self, STEPS, Step};
 use crate::names::{Names, Roles, TenantKey};

@@ -16,7 +16,8 @@
 //! | `registry` | where tenants are, if not here |
 //! | `names` | the schema and the role of a tenant, and statements that name them |
 //! | `migrations` | the tables, and their walls |
-//! | `database` | the pool, and transactions that are ended or thrown away |
+//! | `connections` | the connections, and which of them a transaction gets |
+//! | `database` | transactions that are ended or thrown away |
 //! | `query` | statements with their values |
 //! | `tenant` | an open tenant: its transactions |
 //! | `sync` | the hot path |
@@ -35,6 +36,7 @@
 mod arrival;
 mod catalog;
 mod config;
+mod connections;
 mod database;
 mod failure;
 mod migrations;
@@ -53,6 +55,6 @@ mod views;
 
 pub use catalog::PostgresCatalog;
 pub use config::{PostgresConfig, PostgresLimits};
-pub use database::PoolFigures;
+pub use connections::PoolFigures;
 pub use platform::OpenError;
 pub use url::{DatabaseUrl, DatabaseUrlError};

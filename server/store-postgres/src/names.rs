@@ -34,6 +34,11 @@ impl TenantKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A number that chance gave too.
+    pub fn number(&self) -> u64 {
+        u64::from_str_radix(&self.0, 16).expect("a key is a number of 16 digits")
+    }
 }
 
 impl FromStr for TenantKey {

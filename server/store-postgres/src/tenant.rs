@@ -181,7 +181,8 @@ impl OpenTenant {
             Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
         let opening = self.opening(access);
-        let (transaction, rows) = self.database.begin(begin, pace, &opening).await?;
+        let home = self.names.key.number();
+        let (transaction, rows) = self.database.begin_near(home, begin, pace, &opening).await?;
         match rows.last().map(standing) {
             Some(Ok(standing)) => Ok(TenantTransaction { transaction, standing }),
             Some(Err(error)) => transaction.end(Err(error.into())).await,

@@ -14,6 +14,7 @@ use crate::names::{Names, Roles};
 use crate::{PostgresCatalog, PostgresConfig};
 
 mod canaries;
+mod connections;
 mod crashes;
 mod insider;
 mod lineage;
