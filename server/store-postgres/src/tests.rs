@@ -13,6 +13,7 @@ use test_services::postgres::{Database, Postgres};
 use crate::names::{Names, Roles};
 use crate::{PostgresCatalog, PostgresConfig};
 
+mod answers;
 mod canaries;
 mod connections;
 mod crashes;

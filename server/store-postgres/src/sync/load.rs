@@ -16,32 +16,34 @@ use crate::failure::Failure;
 use crate::names::Names;
 use crate::query::{Parts, Query};
 
-/// Bytes of the hash of a transaction's content, which an outcome begins with.
-const CONTENT_BYTES: usize = 16;
-
 // What a row of the answer is, in its first column. The others are three numbers, two byte strings and a text.
 const ROW: i32 = 0;
 const MARK: i32 = 1;
-const OUTCOME: i32 = 2;
-const CHANGE: i32 = 3;
-const SCHEMA: i32 = 4;
-const SUMS: i32 = 5;
+const CHANGE: i32 = 2;
+const SCHEMA: i32 = 3;
+const SUMS: i32 = 4;
 
+// Each of what is asked for is looked up by itself (`OFFSET 0` keeps it so), whatever the statistics say of a table that
+// has just grown. What names many tables takes longer to plan than to run: nothing is here that is rarely needed.
 const ROWS: &str = "SELECT 0, r.collection::bigint, r.document, NULL::bigint, r.id, r.state, r.scope \
-    FROM unnest($1::integer[], $2::bytea[]) AS n(collection, id) \
-    JOIN main.changes r ON r.collection = n.collection AND r.id = n.id AND r.kind < 2";
+    FROM unnest($1::integer[], $2::bytea[]) AS n(collection, id), \
+    LATERAL (SELECT r.collection, r.document, r.id, r.state, r.scope FROM main.changes r \
+        WHERE r.collection = n.collection AND r.id = n.id AND r.kind < 2 OFFSET 0) r";
 const MARKS: &str = "SELECT 1, m.high_water, m.settled, m.last_stamp, m.device, NULL, NULL \
     FROM main.marks m WHERE m.device = ANY($1::bytea[])";
-const OUTCOMES: &str = "SELECT 2, o.number, NULL, NULL, o.device, o.content || o.answer, NULL \
-    FROM unnest($1::bytea[], $2::bigint[]) AS n(device, number) \
-    JOIN main.outcomes o ON o.device = n.device AND o.number = n.number";
-const CHANGES: &str = "SELECT 3, n.collection::bigint, n.column_id::bigint, NULL, n.id, n.hash, NULL \
+const CHANGES: &str = "SELECT 2, n.collection::bigint, n.column_id::bigint, NULL, n.id, n.hash, NULL \
     FROM unnest($1::integer[], $2::bytea[], $3::integer[], $4::bytea[]) \
-        AS n(collection, id, column_id, hash) \
-    JOIN main.changes r ON r.collection = n.collection AND r.id = n.id AND r.kind < 2 \
-    JOIN main.chunks k ON k.document = r.document AND k.column_id = n.column_id AND k.hash = n.hash";
-const NEWEST_SCHEMA: &str =
-    "SELECT 4, MAX(s.version), NULL, NULL, NULL, NULL, NULL FROM main.schemas s";
+        AS n(collection, id, column_id, hash), \
+    LATERAL (SELECT r.document FROM main.changes r \
+        WHERE r.collection = n.collection AND r.id = n.id AND r.kind < 2 OFFSET 0) r, \
+    LATERAL (SELECT FROM main.chunks k WHERE k.document = r.document \
+        AND k.column_id = n.column_id AND k.hash = n.hash OFFSET 0) k";
+const NEWEST_SCHEMA: &str = "SELECT 3, s.version, NULL, NULL, NULL, NULL, NULL \
+    FROM (SELECT version FROM main.schemas ORDER BY version DESC LIMIT 1) s";
+const OUTCOMES: &str = "SELECT o.device, o.number, o.content, o.answer \
+    FROM unnest($1::bytea[], $2::bigint[]) AS n(device, number), \
+    LATERAL (SELECT o.device, o.number, o.content, o.answer FROM main.outcomes o \
+        WHERE o.device = n.device AND o.number = n.number OFFSET 0) o";
 
 /// Under which number the changes of a row's documents lie.
 pub(super) type Documents = HashMap<RowKey, i64>;
@@ -69,10 +71,6 @@ pub(super) async fn load(
     parts.part(&names.qualify(ROWS)).bind(collections).bind(ids);
     let devices: Vec<&[u8]> = needs.devices.iter().map(|device| &device.as_bytes()[..]).collect();
     parts.part(&names.qualify(MARKS)).bind(devices);
-    let devices: Vec<&[u8]> =
-        needs.outcomes.iter().map(|(device, _)| &device.as_bytes()[..]).collect();
-    let numbers: Vec<i64> = needs.outcomes.iter().map(|(_, number)| number.cast_signed()).collect();
-    parts.part(&names.qualify(OUTCOMES)).bind(devices).bind(numbers);
     if !needs.changes.is_empty() {
         let changes = || needs.changes.iter();
         let collections: Vec<i32> = changes().map(|((row, _), ..)| row.0.into()).collect();
@@ -96,7 +94,37 @@ pub(super) async fn load(
     for row in transaction.rows(parts.into_query()).await? {
         take(&mut load, &row)?;
     }
+    load.loaded.outcomes = outcomes(names, transaction, needs, &load.loaded.devices).await?;
     Ok(load)
+}
+
+/// The answers to what was pushed before and is pushed again.
+async fn outcomes(
+    names: &Names,
+    transaction: &mut Transaction,
+    needs: &Needs,
+    marks: &HashMap<DeviceId, DeviceMark>,
+) -> Result<HashMap<(DeviceId, u64), StoredOutcome>, Failure> {
+    let is_answered =
+        |device, number| marks.get(device).is_some_and(|mark| number <= mark.high_water);
+    let (devices, numbers): (Vec<&[u8]>, Vec<i64>) = needs
+        .outcomes
+        .iter()
+        .filter(|(device, number)| is_answered(device, *number))
+        .map(|(device, number)| (&device.as_bytes()[..], number.cast_signed()))
+        .unzip();
+    if devices.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = Query::new(names.qualify(OUTCOMES)).bind(devices).bind(numbers);
+    let rows = transaction.rows(query).await?;
+    let outcome = |row: &PgRow| {
+        let number = row.try_get::<i64, _>(1)?.cast_unsigned();
+        let outcome = StoredOutcome::from_stored(row.try_get(2)?, row.try_get(3)?)
+            .ok_or_else(|| Failure::Damaged(format!("the answer to transaction {number}")))?;
+        Ok(((DeviceId::from_bytes(row.try_get(0)?), number), outcome))
+    };
+    rows.iter().map(outcome).collect()
 }
 
 fn take(load: &mut Load, row: &PgRow) -> Result<(), Failure> {
@@ -113,16 +141,6 @@ fn take(load: &mut Load, row: &PgRow) -> Result<(), Failure> {
             let last_stamp = Hlc(number(3)?);
             let mark = DeviceMark { high_water: number(1)?, settled: number(2)?, last_stamp };
             load.loaded.devices.insert(DeviceId::from_bytes(row.try_get(4)?), mark);
-        }
-        OUTCOME => {
-            let number = row.try_get::<i64, _>(1)?.cast_unsigned();
-            let stored: &[u8] = row.try_get(5)?;
-            let outcome = stored
-                .split_at_checked(CONTENT_BYTES)
-                .and_then(|(content, answer)| StoredOutcome::from_stored(content, answer))
-                .ok_or_else(|| Failure::Damaged(format!("the answer to transaction {number}")))?;
-            let device = DeviceId::from_bytes(row.try_get(4)?);
-            load.loaded.outcomes.insert((device, number), outcome);
         }
         CHANGE => {
             let key = (collection(row.try_get(1)?)?, RowId::from_bytes(row.try_get(4)?));

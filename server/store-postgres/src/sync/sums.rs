@@ -69,8 +69,9 @@ pub(super) type Parts = BTreeMap<PartKey, Part>;
 
 /// What selects stored parts by scope, collection and number.
 pub(super) const SELECT_PARTS: &str = "FROM unnest($1::text[], $2::integer[], $3::smallint[]) \
-        AS n(scope, collection, part) \
-    JOIN main.sums s ON s.scope = n.scope AND s.collection = n.collection AND s.part = n.part";
+        AS n(scope, collection, part), \
+    LATERAL (SELECT s.scope, s.collection, s.part, s.sums FROM main.sums s WHERE s.scope = n.scope \
+        AND s.collection = n.collection AND s.part = n.part OFFSET 0) s";
 
 /// The values for [`SELECT_PARTS`].
 pub(super) fn part_keys<'a>(

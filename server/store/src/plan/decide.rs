@@ -92,6 +92,8 @@ impl<'a> Planner<'a> {
     fn push(&mut self, mut push: DevicePush) -> PushResult {
         let transactions = std::mem::take(&mut push.transactions);
         let mut mark = self.marks.get(&push.device).copied().unwrap_or_default();
+        // A store may take its time to delete an answer.
+        let forgotten = mark.forgotten();
         mark.settled = mark.settled.max(push.settled.min(mark.high_water));
         let mut answered = Vec::with_capacity(transactions.len());
         let mut fork = None;
@@ -99,7 +101,7 @@ impl<'a> Planner<'a> {
             let (number, content) = (transaction.number(), transaction.content());
             if number <= mark.high_water {
                 match self.outcomes.get(&(push.device, number)) {
-                    Some(kept) if kept.content == content => {
+                    Some(kept) if kept.content == content && number > forgotten => {
                         answered.push(kept.outcome.clone());
                     }
                     _ => {
