@@ -1,4 +1,4 @@
-//! Loading what a commit needs, in one statement.
+//! Loading what a commit needs, in one statement, and another one where something is pushed again.
 
 use std::collections::{BTreeSet, HashMap};
 

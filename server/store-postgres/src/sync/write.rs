@@ -54,7 +54,7 @@ const MARKS: &str = "marks AS (INSERT INTO main.marks (device, high_water, settl
     ON CONFLICT (device) DO UPDATE SET high_water = excluded.high_water, \
     settled = excluded.settled, last_stamp = excluded.last_stamp)";
 
-/// Answers of a device that are deleted together: deleting each for itself takes a tenth of a small commit.
+/// Answers of a device that are deleted together: a statement that deletes some takes longer to plan.
 const FORGOTTEN_TOGETHER: u64 = 16;
 
 /// What was there before.
