@@ -2,20 +2,23 @@
 //! send the next, against the crate `durable-streams` in its `wal` mode.
 //!
 //! An append of ours is a new row with one value of 256 bytes, with clock, digest and place in the order.
+//! `.sqlcipher`: against SQLCipher by hand, which writes as many such rows without all that and with nobody to answer, 25
+//! in each durable transaction: about as many as a commit of ours takes together.
 
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
 use crate::device;
 use crate::drive::Drive;
-use crate::flights;
-use crate::legs::{Leg, Readings, in_turns, progress};
+use crate::flights::{self, Flight};
+use crate::legs::{Leg, in_turns};
 use crate::load::{self, Load, Shape, Target};
 use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
+use crate::sqlite::{Encryption, Raw};
 use crate::streams::{self, Streams};
 
 const NAME: &str = "durable_streams";
@@ -26,6 +29,8 @@ const WRITERS: usize = 50;
 const RECORD_BYTES: usize = 256;
 const EACH: usize = 600;
 const QUICK_EACH: usize = 60;
+/// Rows by hand in each transaction.
+const BY_HAND_TOGETHER: usize = 25;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let each = if plan.quick { QUICK_EACH } else { EACH };
@@ -54,26 +59,41 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
         drive.run(&Push(loads), &[server.process()])
     };
+    let rows = WRITERS * each;
+    let ids = flights::ids(rows, device::now_ms())?;
+    let records: Vec<Flight> = vec![vec![("record", Value::Bytes(record.clone()))]; rows];
+    let mut by_hand = || {
+        let dir = plan.fresh_dir()?;
+        let mut raw = Raw::create(&dir.path().join("raw.db"), Encryption::On, &records[0])?;
+        raw.insert(&ids, &records, BY_HAND_TOGETHER)
+    };
     let peer_home = plan.fresh_dir()?;
-    let figure = match Streams::start(peer_home.path()) {
+    let (figure, ours, by_hand) = match Streams::start(peer_home.path()) {
         Ok(streams) => {
             let mut run = 0;
             let mut theirs = || {
                 run += 1;
                 Drive::default().run(&streams.appends(run, WRITERS, each, &record), &[])
             };
-            let legs: [(&str, Leg<'_>); 2] =
-                [("Farshore", &mut ours), ("durable-streams", &mut theirs)];
-            let [ours, theirs] = in_turns(NAME, plan.pairs, legs)?;
-            Figure::of_legs(NAME, UNIT, &ours, streams::REFERENCE, &theirs)
+            let legs: [(&str, Leg<'_>); 3] = [
+                ("Farshore", &mut ours),
+                ("durable-streams", &mut theirs),
+                ("SQLCipher by hand", &mut by_hand),
+            ];
+            let [ours, theirs, by_hand] = in_turns(NAME, plan.pairs, legs)?;
+            let figure = Figure::of_legs(NAME, UNIT, &ours, streams::REFERENCE, &theirs);
+            (figure, ours, by_hand)
         }
         Err(missing) => {
-            let bar = progress(NAME, plan.pairs);
-            let readings = (0..plan.pairs).map(|_| ours()).collect::<Outcome<_>>()?;
-            bar.finish_and_clear();
-            let median = Readings::new(readings).median();
-            Figure::alone(NAME, median, UNIT).remarked(missing.to_string())
+            let legs: [(&str, Leg<'_>); 2] =
+                [("Farshore", &mut ours), ("SQLCipher by hand", &mut by_hand)];
+            let [ours, by_hand] = in_turns(NAME, plan.pairs, legs)?;
+            let figure = Figure::alone(NAME, ours.median(), UNIT).remarked(missing.to_string());
+            (figure, ours, by_hand)
         }
     };
-    Ok(vec![figure.driven_by(&drive)])
+    let reference = format!("SQLCipher by hand, {BY_HAND_TOGETHER} rows a transaction");
+    let of_storage =
+        Figure::of_legs("durable_streams.sqlcipher", UNIT, &ours, &reference, &by_hand);
+    Ok(vec![figure.driven_by(&drive), of_storage])
 }
