@@ -249,13 +249,16 @@ impl Turn {
     /// Whoever asked has gone, as the sessions of devices do that hang up, by the thousand. Closing their connections
     /// would throw away all that these have learnt.
     pub fn roll_back(mut self) {
-        let Ok(runtime) = Handle::try_current() else { return self.close() };
+        // Out of the turn until then: where this does not run to its end, what is given back is the place alone.
+        let (Ok(runtime), Some(mut session)) = (Handle::try_current(), self.session.take()) else {
+            return;
+        };
         runtime.spawn(async move {
-            let rolled_back = sqlx::raw_sql("ROLLBACK").execute(self.connection());
-            match timeout(ROLLBACK_WITHIN, rolled_back).await {
-                Ok(Ok(_)) => drop(self),
-                Ok(Err(_)) | Err(_) => self.close(),
+            let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut session.connection);
+            if let Ok(Ok(_)) = timeout(ROLLBACK_WITHIN, rolled_back).await {
+                self.session = Some(session);
             }
+            drop(self);
         });
     }
 }

@@ -104,6 +104,19 @@ async fn who_hangs_up_in_a_long_statement_does_not_keep_the_place() {
     end(transaction).await;
 }
 
+#[test]
+fn who_goes_with_the_whole_runtime_leaves_no_transaction_behind() {
+    let server = Server::new();
+    let database = database(&server, 1, 10_000);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (transaction, _) = first.block_on(begin(&database, 0));
+    // Dropped inside of a runtime that ends before it takes anything back.
+    first.block_on(async { drop(transaction) });
+    drop(first);
+    assert_eq!(database.figures(), PoolFigures { open: 0, idle: 0, limit: 1 });
+}
+
 /// Begins transactions at these homes one after the other while all connections are taken; returns the order in which
 /// they get one, by their place in the list.
 async fn order(database: &Arc<Database>, homes: &[u64], then_free: Transaction) -> Vec<usize> {
@@ -144,18 +157,16 @@ async fn a_place_goes_to_who_is_at_home_there_and_then_to_the_others() {
 #[tokio::test]
 async fn who_has_waited_for_half_of_its_time_comes_first() {
     let server = Server::new();
-    let database = database(&server, 2, 2_000);
+    let database = database(&server, 2, 6_000);
     let (taken, _) = begin(&database, 0).await;
     let (freed, _) = begin(&database, 1).await;
-    let first = {
+    let waiting = |home| {
         let database = Arc::clone(&database);
-        tokio::spawn(async move { begin(&database, 0).await })
+        tokio::spawn(async move { begin(&database, home).await })
     };
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let second = {
-        let database = Arc::clone(&database);
-        tokio::spawn(async move { begin(&database, 1).await })
-    };
+    let first = waiting(0);
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    let second = waiting(1);
     yield_now().await;
     end(freed).await;
     let (transaction, _) = timeout(PATIENCE, first).await.unwrap().unwrap();
