@@ -92,7 +92,7 @@ impl Audiences {
             all.tell_everybody(&Arc::new(Update::elsewhere(update.seq_before())));
         }
         let All { by_scopes, of_scope, seq } = &mut *all;
-        let readers = update.scopes().iter().filter_map(|scope| of_scope.get(scope)).flatten();
+        let readers = update.scopes().filter_map(|scope| of_scope.get(scope)).flatten();
         for grants_hash in readers.chain(pushers) {
             if let Some(audience) = by_scopes.get_mut(grants_hash) {
                 audience.tell(update);

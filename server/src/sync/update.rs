@@ -1,6 +1,6 @@
 //! A commit on its way to the sessions that it concerns: filtered, encoded and compressed once for all that share their scopes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -20,12 +20,19 @@ pub const MAX_SHARED_PAGE_BYTES: usize = 2 * PAGE_TARGET_BYTES;
 #[derive(Debug)]
 pub struct Update {
     committed: Committed,
-    /// The scopes that it touches.
-    scopes: BTreeSet<Scope>,
+    /// The scopes that it touches. A session looks at what is in its own, as there may be as many sessions as rows.
+    scopes: BTreeMap<Scope, InScope>,
     shareable: bool,
     begins_anew: bool,
     /// One message for each set of scopes, made by the first session that has it.
     messages: Mutex<HashMap<Sum, Bytes>>,
+}
+
+/// What a commit changed in one scope, by its places in the commit.
+#[derive(Debug, Default)]
+struct InScope {
+    rows: Vec<usize>,
+    totals: Vec<usize>,
 }
 
 impl Update {
@@ -36,12 +43,17 @@ impl Update {
         let shareable = !committed.documents_came_anew
             && committed.rows.len() <= MAX_ROWS_PER_PAGE
             && bytes <= MAX_SHARED_PAGE_BYTES;
-        let of_rows = committed.rows.iter().map(|row| &row.scope);
-        let of_totals = committed.totals.iter().map(|((scope, _), _)| scope);
-        let scopes = of_rows.chain(of_totals).cloned().collect();
+        let mut scopes = BTreeMap::<Scope, InScope>::new();
+        for (at, row) in committed.rows.iter().enumerate() {
+            scopes.entry(row.scope.clone()).or_default().rows.push(at);
+        }
+        for (at, ((scope, _), _)) in committed.totals.iter().enumerate() {
+            scopes.entry(scope.clone()).or_default().totals.push(at);
+        }
         if !shareable {
             // Who waits to be read holds no rows that nobody reads.
             committed.rows = Vec::new();
+            scopes.values_mut().for_each(|of| of.rows = Vec::new());
         }
         Self { committed, scopes, shareable, begins_anew: false, messages: Mutex::default() }
     }
@@ -63,7 +75,7 @@ impl Update {
             totals: Vec::new(),
             documents_came_anew: false,
         };
-        let (scopes, messages) = (BTreeSet::new(), Mutex::default());
+        let (scopes, messages) = (BTreeMap::new(), Mutex::default());
         Self { committed, scopes, shareable: false, begins_anew: false, messages }
     }
 
@@ -80,9 +92,8 @@ impl Update {
     }
 
     /// The scopes that it touches; none where that is not known.
-    #[must_use]
-    pub const fn scopes(&self) -> &BTreeSet<Scope> {
-        &self.scopes
+    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes.keys()
     }
 
     /// The seq after the commit.
@@ -106,15 +117,14 @@ impl Update {
     /// How many of them a device with these scopes gets.
     #[must_use]
     pub fn rows_for(&self, grants: &[Grant]) -> usize {
-        self.committed.rows.iter().filter(|row| page::scope_index(grants, row).is_some()).count()
+        self.of(grants).map(|of| of.rows.len()).sum()
     }
 
     /// Brings a session's totals to the state after the commit.
     pub fn add_totals(&self, totals: &mut Totals, grants: &[Grant]) {
-        for (place, change) in &self.committed.totals {
-            if grants.binary_search_by(|grant| grant.scope.cmp(&place.0)).is_ok() {
-                totals.entry(place.clone()).or_default().add(*change);
-            }
+        for at in self.of(grants).flat_map(|of| &of.totals) {
+            let (place, change) = &self.committed.totals[*at];
+            totals.entry(place.clone()).or_default().add(*change);
         }
     }
 
@@ -122,11 +132,23 @@ impl Update {
     #[must_use]
     pub fn page_for(&self, grants: &[Grant], root: Sum) -> Page {
         let mut page = Page::default();
-        for row in &self.committed.rows {
-            page::append(&mut page, grants, row.clone());
+        let mut rows: Vec<usize> = self.of(grants).flat_map(|of| &of.rows).copied().collect();
+        rows.sort_unstable();
+        for at in rows {
+            page::append(&mut page, grants, self.committed.rows[at].clone());
         }
         page.checkpoint = Some(Checkpoint { seq: self.committed.seq, root });
         page
+    }
+
+    /// What is in the scopes of a device.
+    fn of(&self, grants: &[Grant]) -> impl Iterator<Item = &InScope> {
+        let by_grants = grants.len() < self.scopes.len();
+        let granted = by_grants.then(|| grants.iter().filter_map(|of| self.scopes.get(&of.scope)));
+        let is_granted = |scope: &Scope| grants.binary_search_by(|of| of.scope.cmp(scope)).is_ok();
+        let touched = (!by_grants).then(|| self.scopes.iter().filter(move |of| is_granted(of.0)));
+        let touched = touched.into_iter().flatten().map(|(_, of)| of);
+        granted.into_iter().flatten().chain(touched)
     }
 
     /// The message for all sessions with the same scopes, made once.
@@ -146,4 +168,58 @@ fn row_bytes(row: &farshore_store::sync::ChangedRow) -> usize {
         RowChange::Deleted(_) | RowChange::Departed => 0,
     };
     state + row.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() + 32
+}
+
+#[cfg(test)]
+mod tests {
+    use farshore_store::sync::ChangedRow;
+    use farshore_sync_core::ids::{CollectionId, RowId};
+    use farshore_sync_core::wire::Rights;
+
+    use super::*;
+
+    const COLLECTION: CollectionId = CollectionId(1);
+
+    /// A commit of a row in each of these scopes, one after the other, whose sums change by their seq.
+    fn commit(scopes: &[&str]) -> Update {
+        let row = |(seq, scope): (u64, &&str)| ChangedRow {
+            seq,
+            scope: scope.parse().unwrap(),
+            collection: COLLECTION,
+            row: RowId::from_bytes([seq as u8; 16]),
+            change: RowChange::Departed,
+            chunks: vec![],
+        };
+        let rows: Vec<_> = (1..).zip(scopes).map(row).collect();
+        let total = |row: &ChangedRow| ((row.scope.clone(), COLLECTION), Sum(row.seq.into()));
+        let totals = rows.iter().map(total).collect();
+        let seq = rows.len() as u64;
+        let (seq_before, results, documents_came_anew) = (0, vec![], false);
+        Update::new(Committed { seq_before, seq, results, rows, totals, documents_came_anew })
+    }
+
+    fn grants(scopes: &[&str]) -> Vec<Grant> {
+        let grant = |scope: &&str| Grant { scope: scope.parse().unwrap(), rights: Rights::Read };
+        scopes.iter().map(grant).collect()
+    }
+
+    /// What a device with these scopes gets of a commit: the seqs of the rows, and the sum of what its totals change by.
+    fn of(update: &Update, scopes: &[&str]) -> (Vec<u8>, u128) {
+        let (grants, mut totals) = (grants(scopes), Totals::new());
+        let page = update.page_for(&grants, Sum(0));
+        assert_eq!(page.rows.len(), update.rows_for(&grants));
+        update.add_totals(&mut totals, &grants);
+        let seqs = page.rows.iter().map(|row| row.row.as_bytes()[0]).collect();
+        (seqs, totals.values().map(|total| total.0).sum())
+    }
+
+    #[test]
+    fn a_device_gets_what_is_in_its_scopes_in_order() {
+        let update = commit(&["c", "a", "b", "a", "c", "d"]);
+        assert_eq!(of(&update, &["b"]), (vec![3], 3));
+        assert_eq!(of(&update, &["a", "c"]), (vec![1, 2, 4, 5], 12));
+        assert_eq!(of(&update, &["a", "b", "c", "d", "e", "f"]), (vec![1, 2, 3, 4, 5, 6], 21));
+        assert_eq!(of(&update, &["e", "f"]), (vec![], 0));
+        assert_eq!(of(&update, &["e", "f", "g", "h", "i"]), (vec![], 0));
+    }
 }
