@@ -21,6 +21,11 @@ pub const COMPRESS_ABOVE_BYTES: usize = 256;
 /// spared the work.
 pub const WORTHWHILE_SAVING: usize = 8;
 
+/// A frame that has more different byte values than two for five of its bytes is taken for random, such as a key, a
+/// photo's piece or what is encrypted already, and is not tried: that would be most of the work of sending it. Of 640
+/// bytes and more none has so many.
+const RANDOM_FROM: (usize, usize) = (2, 5);
+
 /// The level at which a socket compresses: above it the ratio gains little and the time grows much.
 const LEVEL: i32 = 1;
 const PLAIN: u8 = 0;
@@ -89,7 +94,7 @@ pub fn open(message: &[u8]) -> Result<Cow<'_, [u8]>, EnvelopeError> {
 
 /// The message with the frame compressed, where that is worth it.
 fn compressed(frame: &[u8]) -> Option<Vec<u8>> {
-    if frame.len() <= COMPRESS_ABOVE_BYTES {
+    if frame.len() <= COMPRESS_ABOVE_BYTES || looks_random(frame) {
         return None;
     }
     // Room for what is worth sending and no more: a frame that does not fit fails early.
@@ -105,6 +110,18 @@ fn compressed(frame: &[u8]) -> Option<Vec<u8>> {
     })?;
     message.truncate(1 + length);
     Some(message)
+}
+
+/// Whether so many different byte values are in a frame that there is no use in compressing it.
+fn looks_random(frame: &[u8]) -> bool {
+    let (part, of) = RANDOM_FROM;
+    let most = frame.len() * part / of;
+    if most >= 256 {
+        return false;
+    }
+    let mut seen = [false; 256];
+    frame.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    seen.iter().filter(|seen| **seen).count() > most
 }
 
 fn decompressed(body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
@@ -167,6 +184,19 @@ mod tests {
         let message = seal(&repetitive(10_000));
         assert_eq!(message[0], ZSTD);
         assert!(message.len() < 500, "{} bytes", message.len());
+    }
+
+    #[test]
+    fn a_short_frame_of_random_bytes_is_not_tried() {
+        let values: Vec<u8> = (0..=u8::MAX).collect();
+        // The zeros alone would be worth it.
+        let random = [&values[..200], &[0; 250][..]].concat();
+        assert_eq!(seal(&random)[0], PLAIN);
+        let (part, of) = RANDOM_FROM;
+        let text = [&values[..200], &vec![0; 200 * of / part - 200 + of][..]].concat();
+        assert_eq!(seal(&text)[0], ZSTD);
+        let long = [&values[..], &[0; 400][..]].concat();
+        assert_eq!(seal(&long)[0], ZSTD);
     }
 
     #[test]
