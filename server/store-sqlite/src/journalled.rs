@@ -26,13 +26,14 @@ use crate::failure::Failure;
 use crate::journal::{Announced, Entry, FileName, Journal, MAX_JOURNALLED_BYTES, Sweep};
 use crate::sync::commit::{self, Planned};
 use crate::sync::standing;
+use crate::sync::unwritten::Unwritten;
 use crate::tenant::{OpenTenant, SqliteTenant, in_place};
 
 /// So many writes of a tenant come between two looks at how long its log is.
 const WRITES_BETWEEN_LOOKS: u64 = 16;
 
 /// Most commits that share a transaction in the tenant's file.
-const MAX_HELD_COMMITS: u32 = 64;
+const MAX_HELD_COMMITS: u32 = 256;
 
 /// A tenant's way into the journal that all tenants share.
 #[derive(Debug, Clone)]
@@ -121,8 +122,11 @@ impl SqliteTenant {
                 return self.0.commit_to_journal(batch);
             }
             self.0.write_now(|tenant, transaction| {
-                let planned = commit::plan_batch(tenant, transaction, batch)?;
-                Ok(planned.write(tenant, transaction)?.committed)
+                let mut unwritten = Unwritten::default();
+                let planned = commit::plan_batch(tenant, transaction, batch, &unwritten)?;
+                let plan = planned.write(tenant, transaction, &mut unwritten)?;
+                unwritten.write(transaction)?;
+                Ok(plan.committed)
             })
         });
         done.map_err(|failure| failure.during("commit"))
@@ -180,12 +184,12 @@ impl OpenTenant {
                 writer.execute_batch("BEGIN IMMEDIATE")?;
             }
             let _undo = UndoOnPanic(self, writer);
-            let planned = commit::plan_batch(self, writer, batch);
+            let planned = commit::plan_batch(self, writer, batch, &self.unwritten());
             let done = planned.and_then(|planned| self.hold(journal, coming, writer, planned));
             match self.held_commits() {
                 0 => self.undo_held(writer),
                 // SQLite undoes a transaction by itself where the disk fails.
-                1..MAX_HELD_COMMITS if !writer.is_autocommit() => {}
+                1..MAX_HELD_COMMITS if !writer.is_autocommit() && !self.unwritten().is_full() => {}
                 _ => drop(self.end_held(writer)),
             }
             done
@@ -208,16 +212,18 @@ impl OpenTenant {
         writer: &Connection,
         planned: Planned,
     ) -> Result<Committed, Failure> {
-        if !planned.changes_anything(writer)? {
+        if !planned.changes_anything(writer, &self.unwritten())? {
             connection::require_sound(writer)?;
             return Ok(planned.into_committed());
         }
         let written = || {
-            let plan = planned.write(self, writer)?;
+            let plan = planned.write(self, writer, &mut self.unwritten())?;
             let place = standing::count_write(writer)?;
             connection::require_sound(writer)?;
             let sealed = journal.seal(place, &plan.to_record())?;
+            let record_bytes = sealed.len();
             journal.of_all.append(coming, journal.entry(place, Some(sealed)))?;
+            self.unwritten().count(record_bytes);
             Ok(plan.committed)
         };
         let committed = written().inspect_err(|_: &Failure| self.undo_held(writer))?;
@@ -234,7 +240,7 @@ impl OpenTenant {
             return true;
         }
         let is_gone = writer.is_autocommit() || self.is_writer_useless();
-        if is_gone || writer.execute_batch("COMMIT").is_err() {
+        if is_gone || end(writer, std::mem::take(&mut *self.unwritten())).is_err() {
             self.undo_held(writer);
             return false;
         }
@@ -251,6 +257,7 @@ impl OpenTenant {
             self.doubt_log();
             self.scopes.forget();
         }
+        *self.unwritten() = Unwritten::default();
         if !writer.is_autocommit() {
             // SQLite ends the transaction whatever it answers.
             let _ = writer.execute_batch("ROLLBACK");
@@ -277,6 +284,13 @@ impl OpenTenant {
             self.doubt_log();
         }
     }
+}
+
+/// Ends a transaction that commits share with what they left unwritten.
+pub(crate) fn end(writer: &Connection, unwritten: Unwritten) -> Result<(), Failure> {
+    unwritten.write(writer)?;
+    connection::require_sound(writer)?;
+    Ok(writer.execute_batch("COMMIT")?)
 }
 
 /// Whoever panics in the middle of a commit leaves nothing of it in the transaction that others share.

@@ -23,6 +23,7 @@ mod purge;
 mod reception;
 pub(crate) mod standing;
 mod sums;
+pub(crate) mod unwritten;
 mod write;
 
 #[async_trait]

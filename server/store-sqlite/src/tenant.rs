@@ -17,10 +17,11 @@ use crate::config::SqliteConfig;
 use crate::connection::{self, OnClose, Role};
 use crate::data_key::DataKey;
 use crate::failure::{Failure, file_error};
-use crate::journalled::OwnJournal;
+use crate::journalled::{self, OwnJournal};
 use crate::migrations;
 use crate::replay::{self, DatabaseFile, Missing};
 use crate::scope_numbers::ScopeNumbers;
+use crate::sync::unwritten::Unwritten;
 
 /// The store of a tenant as it is handed out. All of them share one [`OpenTenant`].
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct OpenTenant {
     pub(crate) is_behind: AtomicBool,
     /// Commits that are durable in the journal and whose transaction is still open here.
     pub(crate) held_commits: AtomicU32,
+    /// What they left unwritten. It is locked for a moment and by whoever has the writer.
+    unwritten: Mutex<Unwritten>,
     /// Whether somebody sees to it that their transaction ends.
     pub(crate) is_looked_at: AtomicBool,
     idle_readers: Mutex<Vec<Connection>>,
@@ -89,6 +92,7 @@ impl OpenTenant {
             is_log_in_doubt: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
             held_commits: AtomicU32::new(0),
+            unwritten: Mutex::default(),
             is_looked_at: AtomicBool::new(false),
             idle_readers: Mutex::default(),
             reader_permits: Arc::new(Semaphore::new(config.readers_per_tenant.get())),
@@ -211,6 +215,11 @@ impl OpenTenant {
         self.held_commits.load(Ordering::Acquire)
     }
 
+    /// What the commits in the transaction that is held open left unwritten.
+    pub(crate) fn unwritten(&self) -> MutexGuard<'_, Unwritten> {
+        lock(&self.unwritten)
+    }
+
     /// Ends the transaction that was held open, if one is. Where it cannot be ended, the journal has what was in it.
     pub(crate) fn end_held_now(&self) {
         if let Some(writer) = &*lock(&self.writer) {
@@ -308,12 +317,15 @@ impl OpenTenant {
 
     fn take_connections(&self) -> Connections {
         let readers = std::mem::take(&mut *lock(&self.idle_readers));
-        let writer = lock(&self.writer).take();
+        let mut open = lock(&self.writer);
+        let (writer, unwritten) = (open.take(), std::mem::take(&mut *self.unwritten()));
+        drop(open);
         let is_useless = self.is_writer_useless();
         let is_in_doubt = self.is_log_in_doubt.load(Ordering::Acquire);
         Connections {
             readers,
             writer,
+            unwritten,
             path: self.path.clone(),
             file: self.file.clone(),
             journal: self.journal.clone(),
@@ -327,6 +339,7 @@ impl OpenTenant {
 struct Connections {
     readers: Vec<Connection>,
     writer: Option<Connection>,
+    unwritten: Unwritten,
     path: PathBuf,
     file: DatabaseFile,
     journal: Option<OwnJournal>,
@@ -349,9 +362,9 @@ impl Drop for Connections {
 }
 
 impl Connections {
-    fn tidy(&self, writer: &mut Connection) -> Result<(), Failure> {
+    fn tidy(&mut self, writer: &mut Connection) -> Result<(), Failure> {
         if !writer.is_autocommit() {
-            writer.execute_batch("COMMIT")?;
+            journalled::end(writer, std::mem::take(&mut self.unwritten))?;
         }
         if self.is_in_doubt {
             replay::recover(writer, &self.path, &self.file, self.journal.as_ref())?;

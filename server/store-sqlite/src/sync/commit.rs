@@ -9,6 +9,7 @@ use farshore_store::sync_core::schema::Schema;
 use rusqlite::Connection;
 
 use super::load::{self, Known};
+use super::unwritten::Unwritten;
 use super::{standing, write};
 use crate::failure::Failure;
 use crate::scope_numbers::ScopeNumbers;
@@ -20,17 +21,18 @@ pub(crate) struct Planned {
     known: Known,
 }
 
-/// Plans a batch.
+/// Plans a batch after commits of which something may be unwritten.
 pub(crate) fn plan_batch(
     tenant: &OpenTenant,
     transaction: &Connection,
     batch: Batch,
+    unwritten: &Unwritten,
 ) -> Result<Planned, Failure> {
     let now_ms = batch.now_ms;
     let prepared = prepare(batch);
     let standing = standing::read(transaction)?;
     let schema = schema(tenant, transaction)?;
-    let (loaded, known) = load::load(tenant, transaction, prepared.needs())?;
+    let (loaded, known) = load::load(tenant, transaction, prepared.needs(), unwritten)?;
     let context =
         Context { schema: &schema, head: standing.head, digest_key: &standing.digest_key, now_ms };
     let plan = plan(prepared, loaded, &context)?;
@@ -38,14 +40,23 @@ pub(crate) fn plan_batch(
 }
 
 impl Planned {
-    /// Writes the plan.
-    pub fn write(self, tenant: &OpenTenant, transaction: &Connection) -> Result<Plan, Failure> {
-        write::write(&tenant.scopes, transaction, &self.known, &self.plan)?;
+    /// Writes the plan, except for what is left unwritten.
+    pub fn write(
+        self,
+        tenant: &OpenTenant,
+        transaction: &Connection,
+        unwritten: &mut Unwritten,
+    ) -> Result<Plan, Failure> {
+        write::write(&tenant.scopes, transaction, &self.known, &self.plan, unwritten)?;
         Ok(self.plan)
     }
 
     /// Whether writing it would change anything: what comes again does not.
-    pub fn changes_anything(&self, transaction: &Connection) -> Result<bool, Failure> {
+    pub fn changes_anything(
+        &self,
+        transaction: &Connection,
+        unwritten: &Unwritten,
+    ) -> Result<bool, Failure> {
         let Plan { committed, rows, departures, chunks, resequenced, digests, devices, outcomes } =
             &self.plan;
         let is_empty = committed.seq == committed.seq_before
@@ -59,7 +70,7 @@ impl Planned {
             return Ok(true);
         }
         for (device, mark) in devices {
-            if load::mark(transaction, *device)?.as_ref() != Some(mark) {
+            if unwritten.mark(transaction, *device)?.as_ref() != Some(mark) {
                 return Ok(true);
             }
         }
@@ -86,7 +97,9 @@ pub(crate) fn write_again(transaction: &Connection, plan: &Plan) -> Result<(), F
             known.insert(row.key, place);
         }
     }
-    write::write(&ScopeNumbers::default(), transaction, &known, plan)
+    let mut unwritten = Unwritten::default();
+    write::write(&ScopeNumbers::default(), transaction, &known, plan, &mut unwritten)?;
+    unwritten.write(transaction)
 }
 
 /// The version of the newest schema; `None` before the first.

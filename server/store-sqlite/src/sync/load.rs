@@ -8,6 +8,7 @@ use farshore_store::sync_core::hlc::Hlc;
 use farshore_store::sync_core::ids::DeviceId;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::unwritten::Unwritten;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::tenant::OpenTenant;
@@ -26,6 +27,7 @@ pub(super) fn load(
     tenant: &OpenTenant,
     database: &Connection,
     needs: &Needs,
+    unwritten: &Unwritten,
 ) -> Result<(Loaded, Known), Failure> {
     let mut loaded = Loaded::default();
     let mut known = Known::new();
@@ -37,12 +39,15 @@ pub(super) fn load(
         }
     }
     for device in &needs.devices {
-        if let Some(mark) = mark(database, *device)? {
+        if let Some(mark) = unwritten.mark(database, *device)? {
             loaded.devices.insert(*device, mark);
         }
     }
     for (device, number) in &needs.outcomes {
-        if let Some(outcome) = outcome(database, *device, *number)? {
+        let is_answered = |mark: &DeviceMark| *number <= mark.high_water;
+        if loaded.devices.get(device).is_some_and(is_answered)
+            && let Some(outcome) = unwritten.outcome(database, *device, *number)?
+        {
             loaded.outcomes.insert((*device, *number), outcome);
         }
     }
@@ -82,7 +87,7 @@ pub(super) fn mark(database: &Connection, device: DeviceId) -> Result<Option<Dev
     Ok(mark.optional()?)
 }
 
-fn outcome(
+pub(super) fn outcome(
     database: &Connection,
     device: DeviceId,
     number: u64,

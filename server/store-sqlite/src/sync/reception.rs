@@ -83,7 +83,7 @@ fn write_sums(
     changes: &mut SumChanges,
 ) -> Result<(), Failure> {
     for ((scope, collection), changes) in changes.take() {
-        sums::add(database, scopes.number(&scope)?, collection, &changes)?;
+        sums::add(database, sums::place(scopes.number(&scope)?, collection), &changes)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ const UPDATE: &str = "UPDATE sums SET total = ?2, buckets = ?3 WHERE place = ?1"
 const INSERT: &str = "INSERT INTO sums (place, total, buckets) VALUES (?1, ?2, ?3)";
 
 /// Where the sums of one collection in one scope lie.
-const fn place(scope: i64, collection: CollectionId) -> i64 {
+pub(super) const fn place(scope: i64, collection: CollectionId) -> i64 {
     (scope << COLLECTION_BITS) | collection.0 as i64
 }
 
@@ -28,24 +28,45 @@ pub(super) const fn collection_at(place: i64) -> CollectionId {
     CollectionId(place as u16)
 }
 
-/// Adds changes to the sums of one collection in one scope.
+/// The sums of one collection in one scope, as they are to be.
+#[derive(Debug)]
+pub(super) struct StandingSums {
+    buckets: Buckets,
+    are_in_table: bool,
+}
+
+impl StandingSums {
+    /// Those that lie at a place.
+    pub fn load(database: &Connection, place: i64) -> Result<Self, Failure> {
+        let stored = stored(database, place)?;
+        Ok(Self { are_in_table: stored.is_some(), buckets: stored.unwrap_or_default() })
+    }
+
+    /// Adds changes.
+    pub fn add(&mut self, changes: &BTreeMap<u8, Sum>) {
+        for (bucket, change) in changes {
+            self.buckets.bucket_mut(*bucket).add(*change);
+        }
+    }
+
+    /// Writes them to their place.
+    pub fn write(&self, database: &Connection, place: i64) -> Result<(), Failure> {
+        let put = if self.are_in_table { UPDATE } else { INSERT };
+        let total = self.buckets.total().0.to_le_bytes();
+        database.prepare_cached(put)?.execute(params![place, total, self.buckets.to_bytes()])?;
+        Ok(())
+    }
+}
+
+/// Adds changes to the sums that lie at a place.
 pub(super) fn add(
     database: &Connection,
-    scope: i64,
-    collection: CollectionId,
+    place: i64,
     changes: &BTreeMap<u8, Sum>,
 ) -> Result<(), Failure> {
-    let place = place(scope, collection);
-    let (put, mut buckets) = match stored(database, place)? {
-        Some(buckets) => (UPDATE, buckets),
-        None => (INSERT, Buckets::default()),
-    };
-    for (bucket, change) in changes {
-        buckets.bucket_mut(*bucket).add(*change);
-    }
-    let total = buckets.total().0.to_le_bytes();
-    database.prepare_cached(put)?.execute(params![place, total, buckets.to_bytes()])?;
-    Ok(())
+    let mut sums = StandingSums::load(database, place)?;
+    sums.add(changes);
+    sums.write(database, place)
 }
 
 /// The sums of one collection in one scope.

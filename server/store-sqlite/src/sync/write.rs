@@ -1,6 +1,6 @@
 //! Writing a plan.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use farshore_store::plan::{ChunkWrite, DeviceMark, Plan, RowWrite, StoredOutcome};
 use farshore_store::sync::RowKey;
@@ -8,7 +8,8 @@ use farshore_store::sync_core::ids::DeviceId;
 use rusqlite::{Connection, params};
 
 use super::load::Known;
-use super::{standing, sums};
+use super::standing;
+use super::unwritten::Unwritten;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::scope_numbers::{Interner, ScopeNumbers};
@@ -16,11 +17,13 @@ use crate::scope_numbers::{Interner, ScopeNumbers};
 /// The numbers under which the document changes of rows lie.
 type Documents = HashMap<RowKey, i64>;
 
+/// Writes a plan, except for what is left unwritten.
 pub(super) fn write(
     scopes: &ScopeNumbers,
     transaction: &Connection,
     known: &Known,
     plan: &Plan,
+    unwritten: &mut Unwritten,
 ) -> Result<(), Failure> {
     let mut scopes = Interner::new(transaction, scopes);
     departures(transaction, &mut scopes, plan)?;
@@ -28,11 +31,7 @@ pub(super) fn write(
     rows(transaction, &mut scopes, known, &documents, &plan.rows)?;
     resequence(transaction, &documents, &plan.resequenced)?;
     chunks(transaction, &documents, &plan.chunks)?;
-    for ((scope, collection), changes) in &plan.digests {
-        sums::add(transaction, scopes.number(scope)?, *collection, changes)?;
-    }
-    outcomes(transaction, &plan.outcomes)?;
-    marks(transaction, &plan.devices)?;
+    unwritten.add(transaction, &mut scopes, plan)?;
     if plan.committed.seq != plan.committed.seq_before {
         standing::set_seq(transaction, plan.committed.seq)?;
     }
@@ -152,17 +151,24 @@ fn chunks(
     Ok(())
 }
 
-fn outcomes(database: &Connection, outcomes: &[(DeviceId, StoredOutcome)]) -> Result<(), Failure> {
+pub(super) fn outcomes(
+    database: &Connection,
+    outcomes: &BTreeMap<(DeviceId, u64), StoredOutcome>,
+) -> Result<(), Failure> {
     let insert = "INSERT INTO outcomes (device, number, content, answer) VALUES (?1, ?2, ?3, ?4)";
-    for (device, stored) in outcomes {
-        let number = stored.outcome.number.cast_signed();
+    for ((device, number), stored) in outcomes {
+        let number = number.cast_signed();
         let values = params![device.as_bytes(), number, stored.content, stored.answer_bytes()];
         database.prepare_cached(insert)?.execute(values)?;
     }
     Ok(())
 }
 
-fn marks(database: &Connection, marks: &[(DeviceId, DeviceMark)]) -> Result<(), Failure> {
+/// Writes the marks of devices, and forgets the answers that they say nobody wants.
+pub(super) fn marks(
+    database: &Connection,
+    marks: &HashMap<DeviceId, DeviceMark>,
+) -> Result<(), Failure> {
     let forget = "DELETE FROM outcomes WHERE device = ?1 AND number <= ?2";
     let put = "INSERT OR REPLACE INTO marks (device, high_water, settled, last_stamp) \
         VALUES (?1, ?2, ?3, ?4)";

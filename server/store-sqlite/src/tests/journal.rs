@@ -9,7 +9,7 @@ use farshore_store::StoreError;
 use farshore_store::catalog::{Catalog as _, CatalogError};
 use farshore_store::conformance::{commit_notes, sample_store_of, sample_tenant, titled_batch};
 use farshore_store::sealing::MasterKey;
-use farshore_store::sync::Head;
+use farshore_store::sync::{Head, PushResult};
 use farshore_store::sync_core::ids::DeviceId;
 
 use super::{Disk, after_a_crash, process, scope};
@@ -159,6 +159,80 @@ fn commits_that_follow_each_other_share_a_transaction_and_survive_a_crash() {
         crashed
     });
     assert_eq!(head_of(&crashed).unwrap().seq, 2 * u64::from(COMMITS));
+}
+
+#[test]
+fn a_transaction_that_comes_again_is_known_before_its_answer_is_in_the_tables() {
+    let disk = Disk::new();
+    process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        let [batch, another] =
+            [2, 1].map(|notes| titled_batch(epoch, DeviceId::from_parts(9, &[9; 10]), notes, "a"));
+        commit_at_once(&store, epoch, 3).await;
+        let first = store.commit(batch.clone()).await.unwrap();
+        let again = store.commit(batch).await.unwrap();
+        assert_eq!(again.results, first.results);
+        assert_eq!((again.seq_before, again.seq), (first.seq, first.seq));
+        let forked = store.commit(another).await.unwrap().results;
+        assert!(matches!(forked[..], [PushResult::Forked { number: 1, .. }]), "{forked:?}");
+    });
+}
+
+#[test]
+fn what_commits_left_unwritten_is_written_with_the_end_of_their_transaction() {
+    let disk = Disk::new();
+    process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        for round in 0..2_u8 {
+            let device = |number| DeviceId::from_parts(number, &[round; 10]);
+            for number in 0..5 {
+                let batch = titled_batch(epoch, device(number), 1, "a note");
+                store.commit(batch).await.unwrap();
+            }
+            assert_eq!(store.scrub().await.unwrap(), []);
+            assert_eq!(store.device_progress(device(4)).await.unwrap().high_water, 1);
+        }
+    });
+}
+
+#[test]
+fn a_commit_that_the_journal_does_not_take_leaves_nothing() {
+    let mut disk = Disk::new();
+    disk.config.busy_timeout_ms = 1;
+    let (crashed, after) = process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        commit_at_once(&store, epoch, 3).await;
+        let key = DataKey::of_journal(&disk.master);
+        let path = disk.config.data_dir.join("journal.db");
+        let other = connection::open(&path, &key, Role::Writer, &disk.config).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let batch = titled_batch(epoch, DeviceId::from_parts(9, &[9; 10]), 2, "a note");
+        let failed = store.commit(batch.clone()).await;
+        assert!(matches!(failed, Err(StoreError::Database { .. })), "{failed:?}");
+        drop(other);
+        store.commit(batch).await.unwrap();
+        assert_eq!(store.scrub().await.unwrap(), []);
+        (after_a_crash(&disk), store.head().await.unwrap())
+    });
+    assert_eq!(after.seq, 5);
+    assert_eq!(head_of(&crashed).unwrap(), after);
+}
+
+#[test]
+fn a_tenant_that_closes_with_a_transaction_open_writes_what_commits_left_unwritten() {
+    let disk = Disk::new();
+    let after = process(async {
+        let store = sample_tenant(&disk, 0).await;
+        let epoch = store.head().await.unwrap().epoch;
+        commit_at_once(&store, epoch, 3).await;
+        epoch
+    });
+    assert_eq!(records_in(&disk), 0);
+    let head = head_of(&disk).unwrap();
+    assert_eq!((head.epoch, head.seq), (after, 3));
 }
 
 #[test]

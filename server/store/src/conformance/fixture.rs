@@ -1,5 +1,6 @@
 //! A tenant under test and the devices that push to it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farshore_sync_core::hlc::{Hlc, Stamp};
@@ -11,11 +12,11 @@ use farshore_sync_core::wire::{Grant, PushOutcome, Rights};
 
 use super::sample::{self, NOW_MS, site, tenant};
 use super::{Storage, reader};
-use crate::SharedTenantStore;
 use crate::catalog::Catalog;
 use crate::pushed::PushedTransaction;
 use crate::scope::{ScopeAuthority, TenantScope};
 use crate::sync::{Batch, Committed, DevicePush, PushResult, RowKey, SyncStore};
+use crate::{SharedTenantStore, StoreError};
 
 /// Every scope of the sample tenant that the cases use, sorted.
 pub fn all_scopes() -> Vec<Scope> {
@@ -172,16 +173,30 @@ pub async fn commit(store: &SharedTenantStore, pushes: impl Into<Vec<DevicePush>
     commit_at(store, NOW_MS, pushes).await
 }
 
-/// Commits pushes at some time of the server, in the present epoch.
+/// Commits pushes at some time of the server, in the present epoch. The store is asked for that only where it has
+/// changed: a read between two commits may keep them from sharing what they could.
 pub async fn commit_at(
     store: &SharedTenantStore,
     now_ms: u64,
     pushes: impl Into<Vec<DevicePush>>,
 ) -> Committed {
-    let epoch = store.head().await.unwrap().epoch;
-    let mut pushes = pushes.into();
-    pushes.iter_mut().for_each(|push| push.epoch = epoch);
-    store.commit(Batch { now_ms, pushes }).await.unwrap()
+    let pushes = pushes.into();
+    let in_epoch = |epoch| {
+        let of_epoch = |push: &DevicePush| DevicePush { epoch, ..push.clone() };
+        Batch { now_ms, pushes: pushes.iter().map(of_epoch).collect() }
+    };
+    match store.commit(in_epoch(LAST_EPOCH.get())).await {
+        Err(StoreError::BegunAnew) => {
+            LAST_EPOCH.set(store.head().await.unwrap().epoch);
+            store.commit(in_epoch(LAST_EPOCH.get())).await.unwrap()
+        }
+        committed => committed.unwrap(),
+    }
+}
+
+thread_local! {
+    /// The epoch of the tenant to which the case that runs here committed last.
+    static LAST_EPOCH: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The answers of a push that was no fork.
