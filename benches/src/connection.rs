@@ -20,7 +20,7 @@ use crate::outcome::{Outcome, ensure};
 use crate::server::Server;
 
 /// What a socket reads at a time.
-const READ_BUFFER_BYTES: usize = 4 << 10;
+pub const READ_BUFFER_BYTES: usize = 4 << 10;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

@@ -2,15 +2,16 @@
 //! send the next, against the crate `durable-streams` in its `wal` mode.
 //!
 //! An append of ours is a new row with one value of 256 bytes, with clock, digest and place in the order.
-//! `.sqlcipher`: against SQLCipher by hand, which writes as many such rows without all that and with nobody to answer, 25
-//! in each durable transaction: about as many as a commit of ours takes together.
+//! `.by_hand`: against a server that only puts what comes over the same sockets into an encrypted table.
 
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
+use crate::appending_by_hand::{self, ByHand};
+use crate::connection::{Standing, hello};
 use crate::device;
 use crate::drive::Drive;
-use crate::flights::{self, Flight};
+use crate::flights;
 use crate::legs::{Leg, in_turns};
 use crate::load::{self, Load, Shape, Target};
 use crate::outcome::Outcome;
@@ -18,7 +19,6 @@ use crate::plan::Plan;
 use crate::pushing::Push;
 use crate::report::Figure;
 use crate::server::Server;
-use crate::sqlite::{Encryption, Raw};
 use crate::streams::{self, Streams};
 
 const NAME: &str = "durable_streams";
@@ -29,8 +29,6 @@ const WRITERS: usize = 50;
 const RECORD_BYTES: usize = 256;
 const EACH: usize = 600;
 const QUICK_EACH: usize = 60;
-/// Rows by hand in each transaction.
-const BY_HAND_TOGETHER: usize = 25;
 
 pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let each = if plan.quick { QUICK_EACH } else { EACH };
@@ -39,33 +37,39 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
     let home = plan.fresh_dir()?;
     let server = Server::start(home.path())?;
     let schema = Schema::parse(SCHEMA)?;
+    let appends = |writer: usize| -> Outcome<(String, Vec<Vec<u8>>)> {
+        let site = format!("s{writer:02}");
+        let grant = format!("site/{site}:rw");
+        let ids = flights::ids(each, device::now_ms())?;
+        let row = vec![("site_id", Value::from(site)), ("record", Value::Bytes(record.clone()))];
+        Ok((grant, load::inserts(&schema, COLLECTION, 1, &ids, &[row])?))
+    };
     let mut leg = 0;
-    let mut drive = Drive::default();
+    let (mut drive, mut by_hand_drive) = (Drive::default(), Drive::default());
     let mut ours = || {
         leg += 1;
         let tenant = format!("streams-{leg}");
         server.create_tenant(&tenant, SCHEMA)?;
         let load = |writer: usize| {
-            let site = format!("s{writer:02}");
-            let grant = format!("site/{site}:rw");
+            let (grant, transactions) = appends(writer)?;
             let target =
                 Target { server: &server, tenant: &tenant, schema: &schema, grant: &grant };
-            let ids = flights::ids(each, device::now_ms())?;
-            let row =
-                vec![("site_id", Value::from(site)), ("record", Value::Bytes(record.clone()))];
-            let transactions = load::inserts(&schema, COLLECTION, 1, &ids, &[row])?;
             Load::of_transactions(target, Shape::ONE_BY_ONE, &transactions, each)
         };
         let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
         drive.run(&Push(loads), &[server.process()])
     };
-    let rows = WRITERS * each;
-    let ids = flights::ids(rows, device::now_ms())?;
-    let records: Vec<Flight> = vec![vec![("record", Value::Bytes(record.clone()))]; rows];
     let mut by_hand = || {
         let dir = plan.fresh_dir()?;
-        let mut raw = Raw::create(&dir.path().join("raw.db"), Encryption::On, &records[0])?;
-        raw.insert(&ids, &records, BY_HAND_TOGETHER)
+        let server = ByHand::start(dir.path(), RECORD_BYTES)?;
+        let load = |writer: usize| {
+            let (grant, transactions) = appends(writer)?;
+            let hello = hello(&schema, &grant, Standing::default())?;
+            let (url, shape) = (server.url(), Shape::ONE_BY_ONE);
+            Ok(Load::to_anybody(url, String::new(), hello, shape, &transactions, each))
+        };
+        let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
+        by_hand_drive.run(&Push(loads), &[server.process()])
     };
     let peer_home = plan.fresh_dir()?;
     let (figure, ours, by_hand) = match Streams::start(peer_home.path()) {
@@ -78,22 +82,20 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             let legs: [(&str, Leg<'_>); 3] = [
                 ("Farshore", &mut ours),
                 ("durable-streams", &mut theirs),
-                ("SQLCipher by hand", &mut by_hand),
+                ("by hand", &mut by_hand),
             ];
             let [ours, theirs, by_hand] = in_turns(NAME, plan.pairs, legs)?;
             let figure = Figure::of_legs(NAME, UNIT, &ours, streams::REFERENCE, &theirs);
             (figure, ours, by_hand)
         }
         Err(missing) => {
-            let legs: [(&str, Leg<'_>); 2] =
-                [("Farshore", &mut ours), ("SQLCipher by hand", &mut by_hand)];
+            let legs: [(&str, Leg<'_>); 2] = [("Farshore", &mut ours), ("by hand", &mut by_hand)];
             let [ours, by_hand] = in_turns(NAME, plan.pairs, legs)?;
             let figure = Figure::alone(NAME, ours.median(), UNIT).remarked(missing.to_string());
             (figure, ours, by_hand)
         }
     };
-    let reference = format!("SQLCipher by hand, {BY_HAND_TOGETHER} rows a transaction");
-    let of_storage =
-        Figure::of_legs("durable_streams.sqlcipher", UNIT, &ours, &reference, &by_hand);
-    Ok(vec![figure.driven_by(&drive), of_storage])
+    let reference = appending_by_hand::REFERENCE;
+    let of_hand = Figure::of_legs("durable_streams.by_hand", UNIT, &ours, reference, &by_hand);
+    Ok(vec![figure.driven_by(&drive), of_hand.driven_by(&by_hand_drive)])
 }

@@ -15,6 +15,7 @@ use std::thread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::appending_by_hand::AppendByHand;
 use crate::crowd::Connect;
 use crate::initial_sync::FillDevice;
 use crate::outcome::{Outcome, ensure};
@@ -169,6 +170,7 @@ pub fn generate(name: &str) -> Outcome {
         FromNats::NAME => run::<FromNats>(),
         FillDevice::NAME => run::<FillDevice>(),
         Append::NAME => run::<Append>(),
+        AppendByHand::NAME => run::<AppendByHand>(),
         other => Err(format!("there is no job {other:?}").into()),
     }
 }

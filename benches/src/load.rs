@@ -96,14 +96,22 @@ impl Load {
         transactions: &[Vec<u8>],
         rows: usize,
     ) -> Outcome<Self> {
-        Ok(Self {
-            url: socket_url(target.server),
-            token: target.server.token(target.tenant, target.grant)?,
-            hello: hello(target.schema, target.grant, Standing::default())?,
-            pushes: pushes(transactions, shape),
-            in_flight: shape.pushes_in_flight,
-            rows,
-        })
+        let token = target.server.token(target.tenant, target.grant)?;
+        let hello = hello(target.schema, target.grant, Standing::default())?;
+        Ok(Self::to_anybody(socket_url(target.server), token, hello, shape, transactions, rows))
+    }
+
+    /// Prepares it for whoever takes this token and this first message.
+    pub fn to_anybody(
+        url: String,
+        token: String,
+        hello: Vec<u8>,
+        shape: Shape,
+        transactions: &[Vec<u8>],
+        rows: usize,
+    ) -> Self {
+        let pushes = pushes(transactions, shape);
+        Self { url, token, hello, pushes, in_flight: shape.pushes_in_flight, rows }
     }
 
     /// Cuts it into so many that one device pushes one after the other; what does not divide evenly is left out.

@@ -14,7 +14,8 @@
 //!   store push, and the socket of one.
 //! - [`generator`], [`drive`]: processes of their own that make the load, and how busy they and the server were.
 //! - [`pushing`], [`crowd`], [`receiving`]: what they do: push, stay connected, receive.
-//! - [`sqlite`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`], [`document_engines`]: the peers.
+//! - [`sqlite`], [`appending_by_hand`], [`postgres`], [`driver`], [`nats`], [`streams`], [`set_reconciliation`],
+//!   [`document_engines`]: the peers.
 //! - [`proxy`], [`wire_bytes`]: what goes over the wire, byte by byte, and what of it is values.
 //! - [`latencies`], [`base64`]: how long things took, and bytes, as one process tells another.
 //! - [`machine`], [`syncs`]: the disk's fsync, memory and processor time of processes, and how often one syncs.
@@ -22,6 +23,7 @@
 #![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod appending_by_hand;
 mod base64;
 mod behind_1000;
 mod clock_storage;
