@@ -239,6 +239,7 @@ impl OpenTenant {
         if self.held_commits() == 0 {
             return true;
         }
+        let _undo = UndoOnPanic(self, writer);
         let is_gone = writer.is_autocommit() || self.is_writer_useless();
         if is_gone || end(writer, std::mem::take(&mut *self.unwritten())).is_err() {
             self.undo_held(writer);
@@ -252,8 +253,10 @@ impl OpenTenant {
     /// Gives the transaction up that is open. What it held is durable in the journal and comes into the file before
     /// anybody reads.
     pub(crate) fn undo_held(&self, writer: &Connection) {
-        if self.held_commits.swap(0, Ordering::AcqRel) > 0 {
+        if self.held_commits() > 0 {
+            // First: whoever reads looks for held commits, and then whether the file is behind.
             self.is_behind.store(true, Ordering::Release);
+            self.held_commits.store(0, Ordering::Release);
             self.doubt_log();
             self.scopes.forget();
         }
@@ -293,7 +296,7 @@ pub(crate) fn end(writer: &Connection, unwritten: Unwritten) -> Result<(), Failu
     Ok(writer.execute_batch("COMMIT")?)
 }
 
-/// Whoever panics in the middle of a commit leaves nothing of it in the transaction that others share.
+/// Whoever panics in the middle of a commit, or of ending the transaction that commits share, leaves nothing of it.
 struct UndoOnPanic<'a>(&'a OpenTenant, &'a Connection);
 
 impl Drop for UndoOnPanic<'_> {

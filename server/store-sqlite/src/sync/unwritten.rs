@@ -16,7 +16,7 @@ use super::{load, sums, write};
 use crate::failure::Failure;
 use crate::scope_numbers::Interner;
 
-/// Most sums that are kept, of 4 KiB each.
+/// Most sums that are kept, of 4 KiB each; then they come into their table before the rest.
 const MAX_SUMS: usize = 1_024;
 /// Bytes of records after which a transaction is to end: the next commit waits for what it wrote.
 const MAX_RECORD_BYTES: usize = 2 << 20;
@@ -67,12 +67,7 @@ impl Unwritten {
     ) -> Result<(), Failure> {
         for ((scope, collection), changes) in &plan.digests {
             let place = sums::place(scopes.number(scope)?, *collection);
-            match self.sums.entry(place) {
-                Entry::Occupied(mut sums) => sums.get_mut().add(changes),
-                Entry::Vacant(none) => {
-                    none.insert(StandingSums::load(database, place)?).add(changes);
-                }
-            }
+            self.sums_at(database, place)?.add(changes);
         }
         for (device, stored) in &plan.outcomes {
             self.outcomes.insert((*device, stored.outcome.number), stored.clone());
@@ -87,21 +82,34 @@ impl Unwritten {
         Ok(())
     }
 
+    /// The sums that lie at a place.
+    fn sums_at(&mut self, database: &Connection, place: i64) -> Result<&mut StandingSums, Failure> {
+        if self.sums.len() >= MAX_SUMS && !self.sums.contains_key(&place) {
+            self.write_sums(database)?;
+        }
+        Ok(match self.sums.entry(place) {
+            Entry::Occupied(sums) => sums.into_mut(),
+            Entry::Vacant(none) => none.insert(StandingSums::load(database, place)?),
+        })
+    }
+
+    fn write_sums(&mut self, database: &Connection) -> Result<(), Failure> {
+        self.sums.drain().try_for_each(|(place, sums)| sums.write(database, place))
+    }
+
     /// Counts a commit that is durable, by its record.
     pub const fn count(&mut self, record_bytes: usize) {
         self.record_bytes += record_bytes;
     }
 
     /// Whether the transaction is to end.
-    pub fn is_full(&self) -> bool {
-        self.sums.len() >= MAX_SUMS || self.record_bytes >= MAX_RECORD_BYTES
+    pub const fn is_full(&self) -> bool {
+        self.record_bytes >= MAX_RECORD_BYTES
     }
 
     /// Writes it into the tables, in the transaction that is open.
-    pub fn write(self, database: &Connection) -> Result<(), Failure> {
-        for (place, sums) in &self.sums {
-            sums.write(database, *place)?;
-        }
+    pub fn write(mut self, database: &Connection) -> Result<(), Failure> {
+        self.write_sums(database)?;
         write::outcomes(database, &self.outcomes)?;
         write::marks(database, &self.marks)
     }
@@ -109,6 +117,8 @@ impl Unwritten {
 
 #[cfg(test)]
 mod tests {
+    use farshore_store::sync_core::digest::Sum;
+
     use super::*;
 
     #[test]
@@ -121,14 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_ends_where_it_keeps_many_sums() {
+    fn no_more_sums_are_kept_than_there_may_be() {
         let database = Connection::open_in_memory().unwrap();
-        database.execute_batch("CREATE TABLE sums (place INTEGER PRIMARY KEY, buckets)").unwrap();
+        let table = "CREATE TABLE sums (place INTEGER PRIMARY KEY, total, buckets)";
+        database.execute_batch(table).unwrap();
         let mut unwritten = Unwritten::default();
-        for place in 1..=MAX_SUMS as i64 {
-            assert!(!unwritten.is_full());
-            unwritten.sums.insert(place, StandingSums::load(&database, place).unwrap());
+        let change = BTreeMap::from([(7, Sum(1))]);
+        let places = MAX_SUMS as i64 + 100;
+        for place in (1..=places).chain(1..=places) {
+            unwritten.sums_at(&database, place).unwrap().add(&change);
+            assert!(unwritten.sums.len() <= MAX_SUMS);
         }
-        assert!(unwritten.is_full());
+        unwritten.write(&database).unwrap();
+        let twice = "SELECT COUNT(*) FROM sums WHERE total = ?1";
+        let twice = database.query_row(twice, [2_u128.to_le_bytes()], |row| row.get(0));
+        assert_eq!(twice, Ok(places));
     }
 }
