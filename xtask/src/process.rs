@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
 
-/// The root of the workspace.
+/// The root of the workspace in which `cargo xtask` was called: where checkouts share a target directory, this program
+/// may have been built in another one.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = setting("CARGO_MANIFEST_DIR");
+    let here = here.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().expect("xtask is a folder of the workspace").to_owned()
 }
 
