@@ -175,7 +175,7 @@ impl OpenTenant {
         let journal = self.journal.as_ref().expect("whoever calls this has looked");
         let committed = self.with_writer_as_it_is(|writer| {
             if self.is_log_in_doubt.load(Ordering::Acquire) {
-                self.end_held(writer);
+                self.end_held(writer)?;
                 self.recover(writer)?;
             }
             let coming = journal.of_all.announce();
@@ -234,20 +234,25 @@ impl OpenTenant {
         Ok(committed)
     }
 
-    /// Ends the transaction that is held open; whether there is nothing left to be brought in.
-    pub(crate) fn end_held(&self, writer: &Connection) -> bool {
+    /// Ends the transaction that is held open; whether there is nothing left to be brought in. An error where the
+    /// connection is of no use after what failed: whatever it says next would hide why.
+    pub(crate) fn end_held(&self, writer: &Connection) -> Result<bool, Failure> {
         if self.held_commits() == 0 {
-            return true;
+            return Ok(true);
         }
         let _undo = UndoOnPanic(self, writer);
-        let is_gone = writer.is_autocommit() || self.is_writer_useless();
-        if is_gone || end(writer, std::mem::take(&mut *self.unwritten())).is_err() {
+        if writer.is_autocommit() || self.is_writer_useless() {
             self.undo_held(writer);
-            return false;
+            return Ok(false);
+        }
+        let unwritten = std::mem::take(&mut *self.unwritten());
+        if let Err(failure) = end(writer, unwritten) {
+            self.undo_held(writer);
+            return if self.is_sound(writer) { Ok(false) } else { Err(failure) };
         }
         self.held_commits.store(0, Ordering::Release);
         self.checkpoint_when_due(writer);
-        true
+        Ok(true)
     }
 
     /// Gives the transaction up that is open. What it held is durable in the journal and comes into the file before

@@ -121,7 +121,7 @@ impl OpenTenant {
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.with_writer_as_it_is(|writer| {
-            self.end_held(writer);
+            self.end_held(writer)?;
             self.recover(writer)?;
             work(writer)
         })
@@ -155,10 +155,19 @@ impl OpenTenant {
             self.writer_is_useless.store(false, Ordering::Release);
         }
         let done = work(writer);
-        if done.is_err() && connection::require_sound(writer).is_err() {
-            self.writer_is_useless.store(true, Ordering::Release);
+        if done.is_err() {
+            self.is_sound(writer);
         }
         done
+    }
+
+    /// Whether the writer is of use after something failed. It is opened anew before the next use if it is not.
+    pub(crate) fn is_sound(&self, writer: &Connection) -> bool {
+        let is_sound = connection::require_sound(writer).is_ok();
+        if !is_sound {
+            self.writer_is_useless.store(true, Ordering::Release);
+        }
+        is_sound
     }
 
     fn transact<T>(
@@ -179,7 +188,7 @@ impl OpenTenant {
         let writer = lock(&self.writer);
         if let (Some(journal), Some(writer)) = (&self.journal, &*writer)
             && !self.is_writer_useless()
-            && self.end_held(writer)
+            && matches!(self.end_held(writer), Ok(true))
             && !self.is_log_in_doubt.load(Ordering::Acquire)
             && journal.settle(writer).is_err()
         {
@@ -200,7 +209,7 @@ impl OpenTenant {
     /// Brings in what the file lacks before somebody reads. Blocks.
     fn catch_up(&self) -> Result<(), Failure> {
         self.lend(|writer| {
-            self.end_held(writer);
+            self.end_held(writer)?;
             self.recover(writer)
         })
     }
@@ -223,7 +232,7 @@ impl OpenTenant {
     /// Ends the transaction that was held open, if one is. Where it cannot be ended, the journal has what was in it.
     pub(crate) fn end_held_now(&self) {
         if let Some(writer) = &*lock(&self.writer) {
-            self.end_held(writer);
+            drop(self.end_held(writer));
         }
     }
 
@@ -258,7 +267,7 @@ impl OpenTenant {
     pub fn freeze(&self, by: MoveToken) {
         let writer = lock(&self.writer);
         if let Some(writer) = &*writer {
-            self.end_held(writer);
+            drop(self.end_held(writer));
         }
         *lock(&self.frozen_by) = Some(by);
     }
