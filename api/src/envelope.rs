@@ -22,8 +22,8 @@ pub const COMPRESS_ABOVE_BYTES: usize = 256;
 pub const WORTHWHILE_SAVING: usize = 8;
 
 /// A frame that has more different byte values than two for five of its bytes is taken for random, such as a key, a
-/// photo's piece or what is encrypted already, and is not tried: that would be most of the work of sending it. Of 640
-/// bytes and more none has so many.
+/// photo's piece or what is encrypted already, and is not tried: that would be most of the work of making its message.
+/// Of 640 bytes and more none has so many.
 const RANDOM_FROM: (usize, usize) = (2, 5);
 
 /// The level at which a socket compresses: above it the ratio gains little and the time grows much.
