@@ -2,6 +2,9 @@
 //!
 //! It speaks to the same generator in the same form, on the same libraries. Nothing is decoded, looked up, merged, summed
 //! or authorised, every append goes behind the last one, and all that have come share a transaction.
+//!
+//! It has two forms: each transaction is durable in the table's file, or in a journal first, as with us, and in the file
+//! many share one that is not synced.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -33,6 +36,10 @@ use crate::sqlite::{Encryption, Raw};
 /// What the table says of it.
 pub const REFERENCE: &str =
     "by hand: the same sockets, SQLCipher, one table, nothing looked up or merged";
+/// What the table says of the form with a journal.
+pub const JOURNALLED_REFERENCE: &str = "by hand: the same, and a journal in SQLCipher";
+/// Transactions of the journal that share one in the table's file.
+const HELD_TRANSACTIONS: u32 = 200;
 /// Most appends that wait for the thread that writes; no more than there are writers ever do.
 const MOST_WAITING: usize = 1_024;
 
@@ -43,6 +50,16 @@ pub struct AppendByHand {
     home: PathBuf,
     /// How many bytes at the end of a message are the record.
     record_bytes: usize,
+    durable_in: DurableIn,
+}
+
+/// Where appends become durable.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum DurableIn {
+    /// In the file of the table.
+    Table,
+    /// In a journal, with all that came with them as one record.
+    Journal,
 }
 
 /// A running server; it ends when this is dropped.
@@ -60,9 +77,9 @@ struct Append {
 
 impl ByHand {
     /// Starts one on a new directory.
-    pub fn start(home: &Path, record_bytes: usize) -> Outcome<Self> {
+    pub fn start(home: &Path, record_bytes: usize, durable_in: DurableIn) -> Outcome<Self> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let job = AppendByHand { address, home: home.to_owned(), record_bytes };
+        let job = AppendByHand { address, home: home.to_owned(), record_bytes, durable_in };
         Ok(Self { address, process: Generator::start(&job)? })
     }
 
@@ -84,11 +101,21 @@ impl Job for AppendByHand {
     fn run(self, stage: Stage<()>) -> Outcome {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(self.address))?;
-        let like = vec![("record", Value::Bytes(Vec::new()))];
-        let raw = Raw::create(&self.home.join("raw.db"), Encryption::On, &like)?;
+        let create = |name: &str| {
+            let like = vec![("record", Value::Bytes(Vec::new()))];
+            Raw::create(&self.home.join(name), Encryption::On, &like)
+        };
+        let table = create("raw.db")?;
+        let files = match self.durable_in {
+            DurableIn::Table => Files::Table(table),
+            DurableIn::Journal => {
+                let journal = create("journal.db")?;
+                Files::Journalled { journal, table, transactions: 0 }
+            }
+        };
         let (appends, waiting) = mpsc::sync_channel(MOST_WAITING);
         let record_bytes = self.record_bytes;
-        let writing = thread::spawn(move || write(raw, &waiting, record_bytes));
+        let writing = thread::spawn(move || write(files, &waiting, record_bytes));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, appends.clone()));
@@ -134,8 +161,37 @@ async fn serve(stream: TcpStream, appends: mpsc::SyncSender<Append>) -> Outcome 
     Ok(())
 }
 
+/// What it writes to.
+enum Files {
+    Table(Raw),
+    Journalled { journal: Raw, table: Raw, transactions: u32 },
+}
+
+impl Files {
+    /// Writes rows in one durable transaction.
+    fn insert(&mut self, ids: &[RowId], rows: &[Vec<(&'static str, Value)>]) -> Outcome {
+        match self {
+            Self::Table(table) => table.insert(ids, rows, rows.len()).map(drop),
+            Self::Journalled { journal, table, transactions } => {
+                table.insert_held(ids, rows)?;
+                let values = rows.iter().flatten().filter_map(|(_, value)| match value {
+                    Value::Bytes(bytes) => Some(bytes.as_slice()),
+                    _ => None,
+                });
+                let record = vec![("record", Value::Bytes(values.collect::<Vec<_>>().concat()))];
+                journal.insert(&ids[..1], &[record], 1)?;
+                *transactions += 1;
+                if transactions.is_multiple_of(HELD_TRANSACTIONS) {
+                    table.end_held()?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Writes what comes, all that has come in one durable transaction.
-fn write(mut raw: Raw, waiting: &mpsc::Receiver<Append>, record_bytes: usize) -> Outcome {
+fn write(mut files: Files, waiting: &mpsc::Receiver<Append>, record_bytes: usize) -> Outcome {
     let mut last = 0_u128;
     while let Ok(first) = waiting.recv() {
         let mut told = Vec::new();
@@ -147,7 +203,7 @@ fn write(mut raw: Raw, waiting: &mpsc::Receiver<Append>, record_bytes: usize) ->
             rows.push(vec![("record", Value::Bytes(message[record..].to_vec()))]);
             told.push(done);
         }
-        raw.insert(&ids, &rows, rows.len())?;
+        files.insert(&ids, &rows)?;
         for done in told {
             // Whoever has gone needs no answer.
             let _ = done.send(());

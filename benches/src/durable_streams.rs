@@ -2,12 +2,13 @@
 //! send the next, against the crate `durable-streams` in its `wal` mode.
 //!
 //! An append of ours is a new row with one value of 256 bytes, with clock, digest and place in the order.
-//! `.by_hand`: against a server that only puts what comes over the same sockets into an encrypted table.
+//! `.by_hand`: against a server that only puts what comes over the same sockets into an encrypted table;
+//! `.by_hand_journalled`: with a journal before it.
 
 use farshore_sync_core::schema::Schema;
 use farshore_sync_core::value::Value;
 
-use crate::appending_by_hand::{self, ByHand};
+use crate::appending_by_hand::{self, ByHand, DurableIn};
 use crate::connection::{Standing, hello};
 use crate::device;
 use crate::drive::Drive;
@@ -22,6 +23,8 @@ use crate::server::Server;
 use crate::streams::{self, Streams};
 
 const NAME: &str = "durable_streams";
+const BY_HAND: &str = "durable_streams.by_hand";
+const JOURNALLED: &str = "durable_streams.by_hand_journalled";
 const UNIT: &str = "appends/s";
 const SCHEMA: &str = include_str!("../schemas/records.json");
 const COLLECTION: &str = "records";
@@ -45,7 +48,8 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         Ok((grant, load::inserts(&schema, COLLECTION, 1, &ids, &[row])?))
     };
     let mut leg = 0;
-    let (mut drive, mut by_hand_drive) = (Drive::default(), Drive::default());
+    let mut drive = Drive::default();
+    let [mut by_hand_drive, mut journalled_drive] = [Drive::default(), Drive::default()];
     let mut ours = || {
         leg += 1;
         let tenant = format!("streams-{leg}");
@@ -59,9 +63,9 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
         let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
         drive.run(&Push(loads), &[server.process()])
     };
-    let mut by_hand = || {
+    let append_by_hand = |durable_in: DurableIn, drive: &mut Drive| {
         let dir = plan.fresh_dir()?;
-        let server = ByHand::start(dir.path(), RECORD_BYTES)?;
+        let server = ByHand::start(dir.path(), RECORD_BYTES, durable_in)?;
         let load = |writer: usize| {
             let (grant, transactions) = appends(writer)?;
             let hello = hello(&schema, &grant, Standing::default())?;
@@ -69,33 +73,39 @@ pub fn run(plan: &Plan) -> Outcome<Vec<Figure>> {
             Ok(Load::to_anybody(url, String::new(), hello, shape, &transactions, each))
         };
         let loads = (0..WRITERS).map(load).collect::<Outcome<_>>()?;
-        by_hand_drive.run(&Push(loads), &[server.process()])
+        drive.run(&Push(loads), &[server.process()])
     };
+    let mut by_hand = || append_by_hand(DurableIn::Table, &mut by_hand_drive);
+    let mut journalled = || append_by_hand(DurableIn::Journal, &mut journalled_drive);
     let peer_home = plan.fresh_dir()?;
-    let (figure, ours, by_hand) = match Streams::start(peer_home.path()) {
+    let by_hand: (&str, Leg<'_>) = ("by hand", &mut by_hand);
+    let journalled: (&str, Leg<'_>) = ("by hand, journalled", &mut journalled);
+    let (figure, ours, by_hand, journalled) = match Streams::start(peer_home.path()) {
         Ok(streams) => {
             let mut run = 0;
             let mut theirs = || {
                 run += 1;
                 Drive::default().run(&streams.appends(run, WRITERS, each, &record), &[])
             };
-            let legs: [(&str, Leg<'_>); 3] = [
-                ("Farshore", &mut ours),
-                ("durable-streams", &mut theirs),
-                ("by hand", &mut by_hand),
-            ];
-            let [ours, theirs, by_hand] = in_turns(NAME, plan.pairs, legs)?;
+            let legs: [(&str, Leg<'_>); 4] =
+                [("Farshore", &mut ours), ("durable-streams", &mut theirs), by_hand, journalled];
+            let [ours, theirs, by_hand, journalled] = in_turns(NAME, plan.pairs, legs)?;
             let figure = Figure::of_legs(NAME, UNIT, &ours, streams::REFERENCE, &theirs);
-            (figure, ours, by_hand)
+            (figure, ours, by_hand, journalled)
         }
         Err(missing) => {
-            let legs: [(&str, Leg<'_>); 2] = [("Farshore", &mut ours), ("by hand", &mut by_hand)];
-            let [ours, by_hand] = in_turns(NAME, plan.pairs, legs)?;
+            let legs: [(&str, Leg<'_>); 3] = [("Farshore", &mut ours), by_hand, journalled];
+            let [ours, by_hand, journalled] = in_turns(NAME, plan.pairs, legs)?;
             let figure = Figure::alone(NAME, ours.median(), UNIT).remarked(missing.to_string());
-            (figure, ours, by_hand)
+            (figure, ours, by_hand, journalled)
         }
     };
-    let reference = appending_by_hand::REFERENCE;
-    let of_hand = Figure::of_legs("durable_streams.by_hand", UNIT, &ours, reference, &by_hand);
-    Ok(vec![figure.driven_by(&drive), of_hand.driven_by(&by_hand_drive)])
+    let by_hand = Figure::of_legs(BY_HAND, UNIT, &ours, appending_by_hand::REFERENCE, &by_hand);
+    let reference = appending_by_hand::JOURNALLED_REFERENCE;
+    let journalled = Figure::of_legs(JOURNALLED, UNIT, &ours, reference, &journalled);
+    Ok(vec![
+        figure.driven_by(&drive),
+        by_hand.driven_by(&by_hand_drive),
+        journalled.driven_by(&journalled_drive),
+    ])
 }

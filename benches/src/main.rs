@@ -91,7 +91,7 @@ use records::{Records, Run};
 
 const USAGE_ERROR: u8 = 2;
 
-/// Measures Farshore against peers in the same run: in release, with encryption and fsync on.
+/// Measures Farshore against peers in the same run: as it ships, with encryption and fsync on.
 #[derive(Debug, Parser)]
 #[command(name = "farshore-benches")]
 struct Options {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use farshore_sync_core::ids::RowId;
 use farshore_sync_core::value::Value;
+use rusqlite::Connection;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Transaction};
 
 use crate::flights::{COLLECTION, Flight};
 use crate::outcome::Outcome;
@@ -75,6 +75,19 @@ impl Raw {
         }
         Ok(flights.len() as f64 / started.elapsed().as_secs_f64())
     }
+
+    /// Inserts rows in a transaction that stays open, and is not durable at its end either.
+    pub fn insert_held(&self, ids: &[RowId], flights: &[Flight]) -> Outcome {
+        if self.connection.is_autocommit() {
+            self.connection.execute_batch("PRAGMA synchronous = OFF; BEGIN IMMEDIATE")?;
+        }
+        insert(&self.connection, &self.insert, ids, flights)
+    }
+
+    /// Ends the transaction that is open.
+    pub fn end_held(&self) -> Outcome {
+        Ok(self.connection.execute_batch("COMMIT")?)
+    }
 }
 
 impl Raw {
@@ -99,7 +112,7 @@ pub fn used_bytes(connection: &Connection) -> Outcome<i64> {
     Ok((number("page_count")? - number("freelist_count")?) * PAGE_BYTES)
 }
 
-fn insert(transaction: &Transaction<'_>, sql: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
+fn insert(transaction: &Connection, sql: &str, ids: &[RowId], flights: &[Flight]) -> Outcome {
     let mut statement = transaction.prepare_cached(sql)?;
     for (id, flight) in ids.iter().zip(flights) {
         statement.raw_bind_parameter(1, id.as_bytes().as_slice())?;
