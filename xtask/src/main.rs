@@ -25,7 +25,7 @@ Usage: cargo xtask <COMMAND> [ARGUMENTS]
 Commands:
   demo    Build in release and run the quickstart; ARGUMENTS go to it
   test    Formatting, fences, lints and every test: what CI runs
-  bench   Build in release and run the benchmarks; ARGUMENTS go to them (such as --report PATH)
+  bench   Build as it ships and run the benchmarks; ARGUMENTS go to them (such as --report PATH)
   sim     Build in release and run the simulator; ARGUMENTS go to it (such as --seeds 1000 --minutes 10)
   mutants Change the code a little, many times, and see that a test notices; NAME, --minutes N
   proof   Run every kind of trial and write docs/proof.md; --quick, --minutes N, --only ROW.., --dev

@@ -15,12 +15,12 @@ pub const SIMULATOR: &str = "sim";
 
 /// Builds and runs the quickstart.
 pub fn demo(arguments: &[String]) -> Result<(), Failure> {
-    build_and_run(&STARTED, "farshore-examples", "quickstart", arguments)
+    build_and_run(&STARTED, "farshore-examples", "quickstart", Profile::Release, arguments)
 }
 
 /// Builds and runs the benchmarks.
 pub fn bench(arguments: &[String]) -> Result<(), Failure> {
-    build_and_run(&STARTED, "farshore-benches", "farshore-benches", arguments)
+    build_and_run(&STARTED, "farshore-benches", "farshore-benches", Profile::Dist, arguments)
 }
 
 /// Builds and runs the simulator. It is built alone: it wants a clock of the runtime that can be paused, which has no
@@ -44,10 +44,11 @@ fn build_and_run(
     started: &[&str],
     package: &str,
     program: &str,
+    profile: Profile,
     arguments: &[String],
 ) -> Result<(), Failure> {
     let packages: Vec<&str> = started.iter().copied().chain([package]).collect();
-    let programs = build(&packages, Profile::Release)?;
+    let programs = build(&packages, profile)?;
     let mut command = programs.command(package, program)?;
     command.args(arguments);
     process::run(command)
@@ -57,6 +58,8 @@ fn build_and_run(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// As they ship.
+    Dist,
+    /// Optimised, in less time than what ships.
     Release,
     /// As tests use them.
     Development,
@@ -80,14 +83,17 @@ impl Programs {
 /// Builds some packages at once.
 pub fn build(packages: &[&str], profile: Profile) -> Result<Programs, Failure> {
     match profile {
-        Profile::Release => {
-            eprintln!(
-                "xtask: building in release; the first time includes SQLCipher and takes minutes"
-            );
-            build_as(packages, "release")
-        }
+        Profile::Dist => build_optimised(packages, "dist"),
+        Profile::Release => build_optimised(packages, "release"),
         Profile::Development => build_as(packages, "dev"),
     }
+}
+
+fn build_optimised(packages: &[&str], profile: &str) -> Result<Programs, Failure> {
+    eprintln!(
+        "xtask: building, profile {profile}; the first time includes SQLCipher and takes minutes"
+    );
+    build_as(packages, profile)
 }
 
 /// Builds some packages at once, in a profile of cargo's.
