@@ -85,7 +85,7 @@ impl Bench {
                 "ratio at most 1.3",
             ),
             Self::DurableStreams => (
-                "Durable appends of 256 bytes a second from 50 writers that each wait for the answer, against the crate durable-streams in `wal` mode; `.by_hand`: against a server that only puts what comes over the same sockets into a table of SQLCipher, durably.",
+                "Durable appends of 256 bytes a second from 50 writers that each wait for the answer, against the crate durable-streams in `wal` mode; `.by_hand`: against a server that only puts what comes over the same sockets into a table of SQLCipher, durably; `.by_hand_journalled`: into a journal in SQLCipher first.",
                 "ratio at least 0.8",
             ),
             Self::PgDurablePush => (
