@@ -18,6 +18,8 @@ const STEPS: u64 = 130;
 const IMAGES: usize = 600;
 /// Runs with a fault of each store.
 const RUNS: usize = 60;
+/// Reads of the run of a node in which each fails once.
+const READS: u64 = 60;
 /// Flipped bits of each store.
 const FLIPS: usize = 400;
 
@@ -72,6 +74,19 @@ fn a_tenant_survives_calls_that_fail() {
 #[test]
 fn tenants_that_share_a_journal_survive_calls_that_fail() {
     check_errors::<Node>();
+}
+
+/// Each read of a run fails once, so those as well with which the transaction ends that commits share.
+#[test]
+fn a_node_says_of_each_read_that_fails_that_the_disk_failed() {
+    install();
+    let mut struck = 0;
+    for nth in 1..=READS {
+        let fault = Fault { call: Call::Read, nth, how: How::IoError, repeat: Repeat::Once };
+        let dir = scratch().unwrap();
+        struck += errors::one::<Node>(dir.path(), fault, 10).unwrap().unwrap();
+    }
+    assert!(struck > READS / 2, "{struck} of {READS} reads failed");
 }
 
 fn check_flips<S: Subject>() {
